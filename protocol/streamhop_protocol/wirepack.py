@@ -1,0 +1,82 @@
+"""The one module that imports msgpack, and fixes its limits.
+
+msgpack's own limits follow the input's length, so the input is capped first; nesting and duplicate keys are checked
+here because msgpack checks neither.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+
+from .errors import LimitError, MalformedError
+from .limits import FRAME_HEADER_BYTES_MAX, NESTING_MAX
+
+
+def pack(value: Any) -> bytes:
+    """Encode maps, lists, str, bytes, int, bool, None and float.
+
+    :raises ValueError, TypeError: for what msgpack cannot hold; a bug of the caller.
+    """
+    packed = msgpack.packb(value, use_bin_type=True)
+    assert isinstance(packed, bytes)
+    return packed
+
+
+def _unique_map(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, item in pairs:
+        if not isinstance(key, str):
+            raise MalformedError(f"map key is a {type(key).__name__}, not a string")
+        if key in result:
+            raise MalformedError(f"map key {key[:64]!r} occurs twice")
+        result[key] = item
+    return result
+
+
+def _refuse_ext(code: int, _data: bytes) -> Any:
+    raise MalformedError(f"msgpack extension type {code} is not used by this protocol")
+
+
+def _depth_within(value: Any, depth_left: int) -> None:
+    if isinstance(value, dict):
+        children: Any = value.values()
+    elif isinstance(value, list):
+        children = value
+    else:
+        return
+    if depth_left == 0:
+        raise LimitError(f"msgpack value is nested deeper than {NESTING_MAX}")
+    for child in children:
+        _depth_within(child, depth_left - 1)
+
+
+def unpack(data: bytes | bytearray | memoryview, *, bytes_max: int = FRAME_HEADER_BYTES_MAX) -> Any:
+    """Decode exactly one msgpack value that fills ``data``.
+
+    :param bytes_max: largest ``len(data)`` accepted.
+    :raises LimitError: too long or nested too deep.
+    :raises MalformedError: not msgpack, trailing bytes, non-string or duplicate keys, extension types, bad UTF-8.
+    """
+    size = len(data)
+    if size > bytes_max:
+        raise LimitError(f"msgpack value of {size} bytes, at most {bytes_max} allowed")
+    try:
+        value = msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=False,  # keys are checked, with a clearer message, in _unique_map
+            object_pairs_hook=_unique_map,
+            ext_hook=_refuse_ext,
+            timestamp=0,
+            max_buffer_size=bytes_max,
+        )
+    except (LimitError, MalformedError):
+        raise
+    except msgpack.exceptions.StackError as error:
+        raise LimitError("msgpack value is nested too deep") from error
+    except (msgpack.exceptions.UnpackException, ValueError, TypeError) as error:
+        raise MalformedError(f"not one msgpack value: {error or type(error).__name__}") from error
+    _depth_within(value, NESTING_MAX)
+    return value

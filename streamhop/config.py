@@ -1,0 +1,162 @@
+"""The daemon's configuration: one dataclass, read from TOML, then the environment, then flags. Later wins.
+
+Nothing is read at import. Unknown keys are errors, so that a typing mistake never silently means the default.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+DEFAULT_PATH = Path("/etc/streamhop/config.toml")
+DEFAULT_PORT = 4711
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text names the file or variable and the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a daemon listens."""
+
+    host: str
+    port: int = DEFAULT_PORT
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """Parse ``HOST``, ``HOST:PORT``, ``[IPV6]`` or ``[IPV6]:PORT``.
+
+    :raises ConfigError:
+    """
+    host, port_text = text, ""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ConfigError(f"{text!r} is not an address: write [IPv6]:PORT")
+        port_text = rest[1:]
+    elif text.count(":") == 1:
+        host, _, port_text = text.partition(":")
+    if not host:
+        raise ConfigError(f"{text!r} is not an address: the host is missing")
+    if not port_text:
+        return Address(host)
+    if not port_text.isascii() or not port_text.isdigit() or not 0 < int(port_text) < 65536:
+        raise ConfigError(f"{text!r} is not an address: {port_text!r} is not a port between 1 and 65535")
+    return Address(host, int(port_text))
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything an operator can set."""
+
+    name: str = field(default_factory=lambda: os.uname().nodename)
+    """How this daemon calls itself towards peers and people."""
+
+    listen: Address = Address("127.0.0.1")
+    """Where peers connect. Without pairing there is no encryption: keep to loopback or a trusted link."""
+
+    peers: Mapping[str, Address] = field(default_factory=dict)
+    """Names for peers, so that one can write ``streamhop migrate web edge-b``."""
+
+    control_socket: Path = Path("/run/streamhop/control.sock")
+    """Unix socket of the local control API."""
+
+    state_dir: Path = Path("/var/lib/streamhop")
+    """Journal and spool; needs room for an image's missing layers and the memory of what arrives."""
+
+    run_dir: Path = Path("/run/streamhop")
+    """tmpfs for the final dump and for restores under way."""
+
+    connections: int = 2
+    """Payload TCP connections of a move, beside the control connection."""
+
+    runtime_name: str = "streamhop"
+    """Under which name the OCI runtime is registered in Docker."""
+
+    memory_bytes_max: int = 64 * 1024**3
+    """Largest memory, and largest writable layer, a peer may send in one move."""
+
+    layers_bytes_max: int = 64 * 1024**3
+    """Most bytes of image layers a peer may send in one move."""
+
+    precopy_s_max: float = 1800.0
+    """Longest that pre-copy may take before it counts as not converging."""
+
+
+_ENVIRONMENT_PREFIX = "STREAMHOP_"
+
+
+def _convert(name: str, value: Any, where: str) -> Any:
+    kind = {f.name: f for f in fields(Config)}[name].type
+    if name == "peers":
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: [peers] must be a table of name = \"host:port\"")
+        return {str(key): parse_address(str(item)) for key, item in value.items()}
+    if kind == "Address" and isinstance(value, str):
+        return parse_address(value)
+    if kind == "Path" and isinstance(value, str):
+        return Path(value)
+    if kind == "str" and isinstance(value, str):
+        return value
+    if kind in ("int", "float") and not isinstance(value, bool):
+        try:
+            number = int(value) if kind == "int" else float(value)
+        except (TypeError, ValueError):
+            number = -1
+        if number > 0:
+            return number
+    raise ConfigError(f"{where}: {name} = {value!r} is not a valid {str(kind).lower()}")
+
+
+def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Config:
+    """Read the configuration.
+
+    :param path: a file that must exist, or None for the default file, which may be absent.
+    :param environment: ``STREAMHOP_NAME``, ``STREAMHOP_LISTEN``, ...; ``peers`` cannot be set there.
+    :param flags: values given on the command line; None means not given.
+    :raises ConfigError: unreadable file, bad TOML, unknown key, value of the wrong kind.
+    """
+    values: dict[str, Any] = {}
+    known = {f.name for f in fields(Config)}
+    source = path or DEFAULT_PATH
+    try:
+        table = tomllib.loads(source.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if path is not None:
+            raise ConfigError(f"{path}: no such file") from None
+        table = {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{source}: {error}") from error
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigError(f"{source}: unknown key {key!r}; known are {', '.join(sorted(known))}")
+        values[key] = _convert(key, value, str(source))
+    for name in known - {"peers"}:
+        variable = _ENVIRONMENT_PREFIX + name.upper()
+        if variable in environment:
+            values[name] = _convert(name, environment[variable], variable)
+    for name, value in flags.items():
+        if value is not None:
+            values[name] = _convert(name, value, f"--{name.replace('_', '-')}")
+    return replace(Config(), **values)
+
+
+def resolve_peer(config: Config, text: str) -> tuple[str, Address]:
+    """A peer as the user wrote it: a name from the configuration, else an address.
+
+    :returns: name to show, address to dial.
+    :raises ConfigError: neither.
+    """
+    if text in config.peers:
+        return text, config.peers[text]
+    address = parse_address(text)
+    return str(address), address

@@ -1,0 +1,1 @@
+"""One move: who says what when, when to freeze, and what is durable."""

@@ -1,0 +1,104 @@
+"""How a move can end other than well. Each class fixes its code, its exit code and where the container runs."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class MoveError(Exception):
+    """A move ended without moving, or with a doubt.
+
+    :param reason: what failed, for a person.
+    :param fix: what to do next; empty if there is nothing but to try again.
+    """
+
+    code: ClassVar[str] = "failed"
+    exit_code: ClassVar[int] = 1
+    runs_at: ClassVar[str] = "source"
+
+    def __init__(self, reason: str, fix: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.fix = fix
+
+    def as_json(self) -> dict[str, Any]:
+        """The error as the control API and ``--format json`` show it."""
+        return {
+            "outcome": "in_doubt" if isinstance(self, InDoubtError) else "failed",
+            "code": self.code,
+            "exit_code": self.exit_code,
+            "runs_at": self.runs_at,
+            "reason": self.reason,
+            "fix": self.fix,
+        }
+
+
+class UnreachableError(MoveError):
+    """No session with the peer."""
+
+    code: ClassVar[str] = "unreachable"
+    exit_code: ClassVar[int] = 10
+
+
+class PreflightError(MoveError):
+    """This container cannot be moved, or not to that peer; found before anything was touched."""
+
+    code: ClassVar[str] = "preflight"
+    exit_code: ClassVar[int] = 12
+
+
+class RefusedError(MoveError):
+    """The target's policy does not allow what the container asks for."""
+
+    code: ClassVar[str] = "refused"
+    exit_code: ClassVar[int] = 13
+
+
+class NoConvergenceError(MoveError):
+    """The predicted downtime never met the target the user set."""
+
+    code: ClassVar[str] = "no_convergence"
+    exit_code: ClassVar[int] = 14
+
+
+class ContentError(MoveError):
+    """What arrived is not what was sent."""
+
+    code: ClassVar[str] = "integrity"
+    exit_code: ClassVar[int] = 15
+
+
+class CancelledMoveError(MoveError):
+    """The user ended the move before the point of commitment."""
+
+    code: ClassVar[str] = "cancelled"
+    exit_code: ClassVar[int] = 20
+
+
+class InDoubtError(MoveError):
+    """GO was sent and its fate is unknown: nobody runs, the frozen copy is kept, the daemon goes on asking."""
+
+    code: ClassVar[str] = "in_doubt"
+    exit_code: ClassVar[int] = 21
+    runs_at: ClassVar[str] = "nowhere"
+
+
+BY_CODE: dict[str, type[MoveError]] = {
+    cls.code: cls
+    for cls in (
+        MoveError,
+        UnreachableError,
+        PreflightError,
+        RefusedError,
+        NoConvergenceError,
+        ContentError,
+        CancelledMoveError,
+        InDoubtError,
+    )
+}
+"""Closed map from the codes that FAILED and REFUSE carry to the error they mean here."""
+
+
+def from_peer(code: str, reason: str, fix: str) -> MoveError:
+    """The error a peer's FAILED or REFUSE stands for; unknown codes become :class:`MoveError`."""
+    return BY_CODE.get(code, MoveError)(f"the peer says: {reason}", fix)

@@ -1,0 +1,128 @@
+"""When to freeze: pure arithmetic on what the rounds so far have shown.
+
+The rule is QEMU's switchover rule (freeze when what is left fits into the downtime limit at the measured
+bandwidth), with two additions for slow links: the fixed cost of freezing, dumping and restoring counts too, and
+rounds that no longer shrink what is left are not repeated for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyOptions:
+    """What the user asked for."""
+
+    downtime_s_max: float = 0.5
+    rounds_max: int = 8
+    seconds_max: float = 600.0
+    abort_if_unmet: bool = False
+    """End the move instead of freezing when the downtime target cannot be met."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """One pass of pre-copy over memory and trees."""
+
+    pages: int
+    deferred_pages: int
+    raw_bytes: int
+    wire_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Measured or assumed costs that do not depend on how much is sent.
+
+    :param fixed_s: freeze, dump, assemble, restore, GO of an empty container.
+    :param per_memory_byte_s: dump, compare and restore, for each byte of memory.
+    """
+
+    fixed_s: float = 0.35
+    per_memory_byte_s: float = 1.2e-9
+
+
+class Decision(Enum):
+    """What to do after a round."""
+
+    CONTINUE = "continue"
+    FREEZE = "freeze"
+    GIVE_UP = "give_up"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision with what it was based on; shown to the user and kept in the report."""
+
+    decision: Decision
+    predicted_downtime_s: float
+    reason: str
+
+
+_SHRINK_MIN = 0.8
+"""A round that leaves more than this share of what the one before left brings little; two in a row end it."""
+
+
+def predict_final_wire_bytes(rounds: Sequence[RoundResult], page_bytes: int) -> float:
+    """Bytes that will cross while frozen, if the container keeps dirtying as in the last round.
+
+    What was dirtied during round n is what round n+1 found. A freeze now finds what was dirtied during the last
+    round, so the dirty rate (found in the last round / length of the round before it) times the last round's length
+    estimates it; before there are two rounds nothing is known and the last round itself is the bound. Deferred pages
+    are all sent in the end.
+    """
+    last = rounds[-1]
+    ratio = last.wire_bytes / last.raw_bytes if last.raw_bytes else 0.5
+    deferred = last.deferred_pages * page_bytes * ratio
+    if len(rounds) < 2:
+        return last.wire_bytes + deferred
+    before = rounds[-2]
+    rate = last.wire_bytes / before.seconds if before.seconds > 0 else float(last.wire_bytes)
+    return min(rate * last.seconds, float(rounds[0].wire_bytes)) + deferred
+
+
+def predict_downtime_s(
+    final_wire_bytes: float, bytes_per_s: float, rtt_s: float, memory_bytes: int, costs: Costs
+) -> float:
+    """Seconds from freeze to first instruction at the target.
+
+    Four one-way trips lie inside: last byte out, PREPARED back, RELEASE out, STARTED is not waited for by the service.
+    """
+    transfer = final_wire_bytes / bytes_per_s if bytes_per_s > 0 else 0.0
+    return costs.fixed_s + costs.per_memory_byte_s * memory_bytes + transfer + 2 * rtt_s
+
+
+def decide(
+    rounds: Sequence[RoundResult],
+    predicted_downtime_s: float,
+    options: PolicyOptions,
+    elapsed_s: float,
+) -> Verdict:
+    """What to do after the last of ``rounds``.
+
+    :param rounds: all rounds so far, at least one.
+    :param predicted_downtime_s: from :func:`predict_downtime_s`.
+    :param elapsed_s: since the first round began.
+    """
+
+    def verdict(decision: Decision, reason: str) -> Verdict:
+        return Verdict(decision, predicted_downtime_s, reason)
+
+    enough = Decision.GIVE_UP if options.abort_if_unmet else Decision.FREEZE
+    if len(rounds) < 2:
+        return verdict(Decision.CONTINUE, "the dirty rate is known after the second round")
+    if predicted_downtime_s <= options.downtime_s_max:
+        return verdict(Decision.FREEZE, "the predicted downtime meets the target")
+    if len(rounds) >= options.rounds_max:
+        return verdict(enough, f"{options.rounds_max} rounds were made")
+    if elapsed_s >= options.seconds_max:
+        return verdict(enough, f"pre-copy took {elapsed_s:.0f} s")
+    if len(rounds) >= 3:
+        sizes = [max(1, r.wire_bytes) for r in rounds[-3:]]
+        if sizes[1] > _SHRINK_MIN * sizes[0] and sizes[2] > _SHRINK_MIN * sizes[1]:
+            return verdict(enough, "more rounds no longer shrink what is left")
+    return verdict(Decision.CONTINUE, "another round shrinks what is left")

@@ -1,0 +1,96 @@
+"""The states of a move on each side, and which may follow which. Pure.
+
+States that are written to the journal before they are acted upon are promises:
+
+* ``FREEZING`` (source): the container may be found frozen; without a later ``RELEASED`` it is thawed.
+* ``PREPARED`` (target): a complete, verified image is restored behind the gate. It is never started without GO.
+* ``RELEASED`` (source): the point of commitment. From here on the source never thaws by itself.
+* ``OWNED`` (target): GO was received. ``OPEN``: the container runs here.
+* ``REFUSED`` (target): the image is gone; GO of this epoch will never be followed. The source may thaw.
+* ``ABORTED``, ``DONE``: ended.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Role(Enum):
+    """Which side of a move this host is."""
+
+    SOURCE = "source"
+    TARGET = "target"
+
+
+class State(Enum):
+    """Where a move stands on one side."""
+
+    PRECOPY = "precopy"
+    FREEZING = "freezing"
+    RELEASED = "released"
+    RECEIVING = "receiving"
+    PREPARED = "prepared"
+    OWNED = "owned"
+    OPEN = "open"
+    REFUSED = "refused"
+    ABORTED = "aborted"
+    DONE = "done"
+
+
+ENDED = frozenset({State.ABORTED, State.DONE, State.REFUSED})
+
+SOURCE_NEXT: dict[State | None, frozenset[State]] = {
+    None: frozenset({State.PRECOPY}),
+    State.PRECOPY: frozenset({State.FREEZING, State.ABORTED}),
+    State.FREEZING: frozenset({State.RELEASED, State.ABORTED}),
+    # After RELEASED only the target's durable word ends it: OPEN there (DONE here) or REFUSED there (ABORTED here).
+    State.RELEASED: frozenset({State.DONE, State.ABORTED}),
+    State.ABORTED: frozenset(),
+    State.DONE: frozenset(),
+}
+
+TARGET_NEXT: dict[State | None, frozenset[State]] = {
+    None: frozenset({State.RECEIVING}),
+    State.RECEIVING: frozenset({State.PREPARED, State.ABORTED}),
+    State.PREPARED: frozenset({State.OWNED, State.ABORTED, State.REFUSED}),
+    State.OWNED: frozenset({State.OPEN, State.REFUSED}),
+    State.OPEN: frozenset({State.DONE}),
+    State.REFUSED: frozenset(),
+    State.ABORTED: frozenset(),
+    State.DONE: frozenset(),
+}
+
+
+class ForbiddenTransitionError(Exception):
+    """A bug, or a message out of turn, tried to take a move where the protocol does not go."""
+
+
+class StateMachine:
+    """Holds a move's state on one side and lets only the transitions of the table through."""
+
+    def __init__(self, role: Role, state: State | None = None) -> None:
+        self.role = role
+        self.state = state
+        self._next = SOURCE_NEXT if role is Role.SOURCE else TARGET_NEXT
+
+    def check(self, to: State) -> None:
+        """Raise if ``to`` may not follow the present state.
+
+        :raises ForbiddenTransitionError:
+        """
+        if to not in self._next.get(self.state, frozenset()):
+            now = self.state.value if self.state else "nothing"
+            raise ForbiddenTransitionError(f"{self.role.value}: {to.value} may not follow {now}")
+
+    def advance(self, to: State) -> None:
+        """Enter ``to``. Call after the journal has it.
+
+        :raises ForbiddenTransitionError:
+        """
+        self.check(to)
+        self.state = to
+
+    @property
+    def committed(self) -> bool:
+        """Whether this side may no longer end the move by itself."""
+        return self.state in (State.RELEASED, State.OWNED, State.OPEN, State.DONE)

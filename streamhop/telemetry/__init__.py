@@ -1,0 +1,1 @@
+"""What a move tells about itself: events while it runs, a report when it ends."""

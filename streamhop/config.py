@@ -99,7 +99,7 @@ def _convert(name: str, value: Any, where: str) -> Any:
     kind = {f.name: f for f in fields(Config)}[name].type
     if name == "peers":
         if not isinstance(value, dict):
-            raise ConfigError(f"{where}: [peers] must be a table of name = \"host:port\"")
+            raise ConfigError(f'{where}: [peers] must be a table of name = "host:port"')
         return {str(key): parse_address(str(item)) for key, item in value.items()}
     if kind == "Address" and isinstance(value, str):
         return parse_address(value)

@@ -89,13 +89,17 @@ class Journal:
         return Record(move, role, epoch, State(state), details)
 
     def unfinished(self) -> list[Record]:
-        """Every move whose newest record is not an end, oldest first."""
+        """Every move whose newest record is not an end, or whose end the peer may not know yet; oldest first."""
         with self._lock:
             moves = self._database.execute(
                 "SELECT move, role FROM record GROUP BY move, role ORDER BY min(number)"
             ).fetchall()
         found = (self.latest(move, Role(role)) for move, role in moves)
-        return [record for record in found if record is not None and record.state not in ENDED]
+        return [
+            record
+            for record in found
+            if record is not None and (record.state not in ENDED or record.details.get("owes_abort"))
+        ]
 
     def forget_ended(self, keep: int) -> None:
         """Drop all but the newest ``keep`` ended moves, so that the file stays bounded."""

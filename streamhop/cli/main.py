@@ -1,0 +1,233 @@
+"""Commands and options of ``streamhop``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from streamhop.config import Config
+
+from .client import ControlClient, ControlError
+from .render import BarProgress, PlainProgress, Progressive, printable, report_table
+
+EXIT_INTERRUPTED = 130
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
+
+
+class Duration(click.ParamType):
+    """``500ms``, ``2s``, ``1.5`` (seconds)."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds, or a usage error."""
+        if isinstance(value, float):
+            return value
+        match = _DURATION.fullmatch(str(value))
+        if not match or float(match[1]) <= 0:
+            self.fail(f"{value!r} is not a duration: write 500ms, 2s or 1m", param, ctx)
+        return float(match[1]) * _UNIT_S[match[2]]
+
+
+_format_option = click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="How results are printed."
+)
+
+
+def _complain(reason: str, fix: str, exit_code: int) -> NoReturn:
+    print(f"streamhop: {printable(reason)}", file=sys.stderr)
+    if fix:
+        print(f"  {printable(fix)}", file=sys.stderr)
+    sys.exit(exit_code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--socket",
+    type=click.Path(path_type=Path),
+    default=lambda: Path(os.environ.get("STREAMHOP_CONTROL_SOCKET", Config().control_socket)),
+    show_default="/run/streamhop/control.sock",
+    help="Control socket of the daemon.",
+)
+@click.pass_context
+def cli(context: click.Context, socket: Path) -> None:
+    """Hand a running Docker container over to another host."""
+    context.obj = ControlClient(socket)
+
+
+@cli.command()
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file. [default: /etc/streamhop/config.toml]")
+@click.option("--name", help="How this daemon calls itself. [default: the host name]")
+@click.option("--listen", metavar="HOST[:PORT]", help="Where peers connect. [default: 127.0.0.1:4711]")
+@click.option("--control-socket", metavar="PATH", help="Unix socket of the control API.")
+@click.option("--state-dir", metavar="PATH", help="Journal and spool.")
+@click.option("--run-dir", metavar="PATH", help="Final dumps and restores under way; a tmpfs.")
+def daemon(config: Path | None, **flags: str | None) -> None:
+    """Run the daemon of this host in the foreground."""
+    from streamhop import daemon as composition
+
+    composition.main(config, flags)
+
+
+@cli.command()
+@click.option("--remove", is_flag=True, help="Take the registration out again.")
+@click.option(
+    "--daemon-json",
+    type=click.Path(path_type=Path),
+    default=Path("/etc/docker/daemon.json"),
+    show_default=True,
+    help="Docker's configuration file.",
+)
+@click.option("--runtime-name", default=Config().runtime_name, show_default=True)
+def setup(remove: bool, daemon_json: Path, runtime_name: str) -> None:
+    """Register streamhop's OCI runtime in Docker, without a restart."""
+    from streamhop import daemon as composition
+
+    composition.setup(daemon_json, runtime_name, remove=remove)
+
+
+@cli.command()
+@click.argument("container")
+@click.argument("peer", metavar="PEER[:NEWNAME]")
+@click.option("--max-downtime", type=Duration(), help="Freeze when the prediction is below. [default: 500ms]")
+@click.option("--max-rounds", type=click.IntRange(1, 100), help="Most rounds of pre-copy. [default: 8]")
+@click.option(
+    "--on-no-converge",
+    type=click.Choice(["go", "abort"]),
+    help="What to do if the target cannot be met. [default: abort if --max-downtime is given, else go]",
+)
+@_format_option
+@click.pass_obj
+def migrate(
+    client: ControlClient,
+    container: str,
+    peer: str,
+    max_downtime: float | None,
+    max_rounds: int | None,
+    on_no_converge: str | None,
+    form: str,
+) -> None:
+    """Move a running CONTAINER to PEER, a name from the configuration or an address."""
+    peer, new_name = _split_new_name(peer)
+    body = {
+        "container": container,
+        "peer": peer,
+        "new_name": new_name,
+        "max_downtime_s": max_downtime,
+        "max_rounds": max_rounds,
+        "on_no_converge": on_no_converge,
+    }
+    try:
+        move = client.start_move(body)
+        finished = _follow(client, move)
+    except ControlError as error:
+        _complain(error.reason, error.fix, error.exit_code)
+    result = finished["result"]
+    if form == "json":
+        click.echo(json.dumps(result))
+    elif result["outcome"] == "moved":
+        Console().print(report_table(result))
+    if result["outcome"] != "moved":
+        where = {"source": "it runs on here, as it was", "target": "it runs at the target"}.get(
+            result["runs_at"], "it runs nowhere; the frozen copy is kept and the daemon goes on asking the peer"
+        )
+        _complain(f"{container} was not moved: {result['reason']}\n  {where}", result["fix"], result["exit_code"])
+
+
+def _split_new_name(peer: str) -> tuple[str, str | None]:
+    """``edge-b:web2`` has a new name, ``10.0.0.2:4711`` and ``edge-b`` have none; ``10.0.0.2:4711:web2`` has."""
+    head, colon, last = peer.rpartition(":")
+    if not colon or last.isdigit() or last.endswith("]"):
+        return peer, None
+    if peer.startswith("[") or head.count(":") <= 1:
+        return head, last
+    return peer, None
+
+
+def _follow(client: ControlClient, move: str) -> dict[str, Any]:
+    console = Console(stderr=True)
+    progress: Progressive = BarProgress(console) if console.is_terminal else PlainProgress(console)
+    try:
+        while True:
+            try:
+                for event in client.events(move):
+                    progress.event(event)
+                    if event["event"] == "finished":
+                        return event
+                raise ControlError("the daemon ended before the move did", "look at its log")
+            except KeyboardInterrupt:
+                # The first interrupt ends the move, cleanly; what is already committed still goes through.
+                client.cancel_move(move)
+    finally:
+        progress.close()
+
+
+@cli.command()
+@_format_option
+@click.pass_obj
+def ps(client: ControlClient, form: str) -> None:
+    """List the running containers of this host."""
+    _list(client, "/v1/containers", form, ["name", "image", "status", "memory"])
+
+
+@cli.command()
+@_format_option
+@click.pass_obj
+def peers(client: ControlClient, form: str) -> None:
+    """List the known peers and whether they answer."""
+    _list(client, "/v1/peers", form, ["name", "address", "status", "calls_itself", "rtt_ms"])
+
+
+@cli.command()
+@_format_option
+@click.pass_obj
+def version(client: ControlClient, form: str) -> None:
+    """Show the versions of the daemon and of what it works with."""
+    from streamhop import __version__
+
+    try:
+        versions = client.get("/v1/version")
+    except ControlError as error:
+        versions = {"streamhop": __version__, "daemon": f"not asked: {error.reason}"}
+    if form == "json":
+        click.echo(json.dumps(versions))
+        return
+    for name, text in versions.items():
+        click.echo(f"{name:12} {printable(text)}")
+
+
+def _list(client: ControlClient, route: str, form: str, columns: list[str]) -> None:
+    try:
+        rows = client.get(route)
+    except ControlError as error:
+        _complain(error.reason, error.fix, error.exit_code)
+    if form == "json":
+        click.echo(json.dumps(rows))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.upper())
+    for row in rows:
+        table.add_row(*(printable("" if row.get(c) is None else row[c]) for c in columns))
+    Console().print(table)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        cli(prog_name="streamhop", standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)

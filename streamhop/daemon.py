@@ -1,0 +1,98 @@
+"""Composition root: reads the configuration, builds the host and its servers, runs until a signal says stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import sqlite3
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import NoReturn
+
+import uvloop
+
+from streamhop.config import Config, ConfigError, load
+from streamhop.control.api import serve_control
+from streamhop.engine.docker import Engine, EngineError
+from streamhop.engine.restores import RestoreServer
+from streamhop.handover.failures import first_failure
+from streamhop.handover.host import Host
+from streamhop.handover.journal import Journal
+from streamhop.handover.moves import Moves
+from streamhop.handover.recovery import recover
+from streamhop.net import NetConfig, serve
+
+log = logging.getLogger("streamhop")
+
+_HOPELESS = (EngineError, OSError, sqlite3.Error)
+"""Without Docker, a port, a socket or a journal there is nothing to serve."""
+
+_LOOPBACK = ("127.", "::1", "localhost")
+
+
+def _fail(reason: str) -> NoReturn:
+    print(f"streamhop: {reason}", file=sys.stderr)
+    sys.exit(1)
+
+
+def main(config_path: Path | None, flags: Mapping[str, str | None]) -> None:
+    """Run the daemon in the foreground until SIGINT or SIGTERM; exits with 1 and one line if it cannot."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        config = load(config_path, os.environ, flags)
+        uvloop.run(_run(config))
+    except (ConfigError, *_HOPELESS) as error:
+        _fail(str(error))
+    except BaseExceptionGroup as group:
+        failure = first_failure(group)
+        if not isinstance(failure, _HOPELESS):
+            raise
+        _fail(str(failure))
+
+
+async def _run(config: Config) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if not config.listen.host.startswith(_LOOPBACK):
+        log.warning("listening on %s: peers are neither authenticated nor encrypted; trust the link", config.listen)
+    for directory in (config.state_dir, config.run_dir):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with AsyncExitStack() as stack:
+        journal = Journal(config.state_dir / "journal.sqlite")
+        stack.callback(journal.close)
+        engine = await stack.enter_async_context(Engine())
+        restores = await stack.enter_async_context(RestoreServer(config.run_dir))
+        host = Host(config, engine, journal, restores)
+        unsettled = await recover(host)
+        _remove_stray_files(config)
+        async with asyncio.TaskGroup() as tasks:
+            moves = Moves(host, tasks)
+            for record in unsettled:
+                moves.settle(record)
+            listen = config.listen
+            network = NetConfig(connections=config.connections)
+            async with (
+                await serve(listen.host, listen.port, network, name=config.name, on_session=moves.on_session),
+                serve_control(moves, config.control_socket),
+            ):
+                log.info("%s listens on %s, control on %s", config.name, listen, config.control_socket)
+                await stop.wait()
+                log.info("stopping")
+                moves.stop()
+
+
+def _remove_stray_files(config: Config) -> None:
+    """After recovery nothing in the spool or among the dumps belongs to a move that can go on."""
+    for directory in (config.state_dir / "spool", config.run_dir / "dumps"):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def setup(daemon_json: Path, runtime_name: str, *, remove: bool) -> None:
+    """Register the OCI runtime in Docker's configuration, or take it out, and have dockerd read it again."""

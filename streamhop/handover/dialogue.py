@@ -1,0 +1,66 @@
+"""The control messages of one move on one session: ours out, the peer's handed to whoever waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+from streamhop.net import PeerSession
+from streamhop_protocol.errors import UnexpectedError
+from streamhop_protocol.messages import Failed, Message, MoveMessage, Refuse
+
+from .errors import RefusedError, from_peer
+
+M = TypeVar("M", bound=MoveMessage)
+
+
+class Dialogue:
+    """Run :meth:`listen` beside the work; then :meth:`answer` waits for one kind of message.
+
+    Each kind is expected once. A message of another move, or of a lower epoch, is a protocol error.
+    """
+
+    def __init__(self, session: PeerSession, move: bytes, epoch: int) -> None:
+        self.session = session
+        self._move = move
+        self._epoch = epoch
+        self._arrived: dict[type[MoveMessage], MoveMessage] = {}
+        self._changed = asyncio.Condition()
+
+    async def listen(self) -> None:
+        """Take messages until cancelled.
+
+        :raises MoveError: the peer sent FAILED or REFUSE.
+        :raises SessionLost: the session ended.
+        :raises UnexpectedError: a message of another move or epoch.
+        """
+        while True:
+            await self._take(await self.session.receive())
+
+    async def _take(self, message: Message) -> None:
+        if not isinstance(message, MoveMessage):
+            raise UnexpectedError(f"{type(message).__name__} does not belong to a move")
+        if message.move != self._move:
+            raise UnexpectedError(f"{type(message).__name__} of another move")
+        if isinstance(message, Refuse):
+            raise RefusedError(f"the peer refuses: {message.reason}", message.fix)
+        if isinstance(message, Failed):
+            raise from_peer(message.code, message.reason, message.fix)
+        epoch = getattr(message, "epoch", self._epoch)
+        if epoch != self._epoch:
+            raise UnexpectedError(f"{type(message).__name__} of epoch {epoch}, not {self._epoch}")
+        async with self._changed:
+            self._arrived[type(message)] = message
+            self._changed.notify_all()
+
+    async def answer(self, kind: type[M]) -> M:
+        """The peer's message of ``kind``, when it is there. Safe to cancel."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: kind in self._arrived)
+            message = self._arrived.pop(kind)
+        assert isinstance(message, kind)
+        return message
+
+    def has(self, kind: type[MoveMessage]) -> bool:
+        """Whether a message of ``kind`` arrived and was not taken yet."""
+        return kind in self._arrived

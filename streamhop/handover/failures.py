@@ -1,0 +1,66 @@
+"""From any expected failure to the one error a move ends with."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+
+from streamhop.content.trees import TreeApplyError, UnsupportedTree
+from streamhop.engine.checkpoint import CheckpointFailed
+from streamhop.engine.docker import EngineError
+from streamhop.engine.netgate import GateError
+from streamhop.engine.restores import RestoreFailed
+from streamhop.net import SessionLost
+from streamhop_protocol.errors import IntegrityError, LimitError, ProtocolError
+
+from .errors import ContentError, MoveError, PreflightError, RefusedError, UnreachableError
+
+EXPECTED = (
+    MoveError,
+    EngineError,
+    CheckpointFailed,
+    RestoreFailed,
+    GateError,
+    SessionLost,
+    ProtocolError,
+    TreeApplyError,
+    UnsupportedTree,
+    OSError,
+    sqlite3.Error,
+)
+"""What can go wrong without being a bug of ours. Anything else is logged with its traceback and ends the move too."""
+
+
+def first_failure(error: BaseException) -> BaseException:
+    """The most telling failure inside (nested) exception groups.
+
+    A session lost because the other task of a group failed says less than why that one failed.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [first_failure(inner) for inner in error.exceptions]
+    return min(leaves, key=lambda leaf: isinstance(leaf, SessionLost))
+
+
+def as_move_error(error: BaseException) -> MoveError:
+    """What the user is told about ``error``."""
+    failure = first_failure(error)
+    match failure:
+        case MoveError():
+            return failure
+        case SessionLost():
+            return UnreachableError(f"the connection to the peer was lost: {failure}", "check the link, then try again")
+        case IntegrityError():
+            return ContentError(f"what arrived is not what was sent: {failure}", "try again; report it if it repeats")
+        case LimitError():
+            return RefusedError(str(failure), "raise the limit in the target's configuration if this is wanted")
+        case CheckpointFailed() | RestoreFailed():
+            return MoveError(str(failure), failure.fix)
+        case UnsupportedTree():
+            return PreflightError(str(failure))
+        case OSError() if failure.errno == errno.ENOSPC:
+            return MoveError(f"no space left on the device: {failure.filename or failure}", "make room there")
+        case TreeApplyError() if "No space left" in str(failure):
+            return MoveError(str(failure), "make room there")
+        case _:
+            return MoveError(str(failure) or type(failure).__name__)

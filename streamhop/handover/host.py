@@ -1,0 +1,74 @@
+"""What a move works with on its host: configuration, engine, journal, restores. Made once by the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamhop.config import Config
+from streamhop.engine.docker import Engine
+from streamhop.engine.restores import RestoreServer
+
+from .journal import Journal
+from .states import Role, State, StateMachine
+
+log = logging.getLogger("streamhop.handover")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """This host, as a move sees it."""
+
+    config: Config
+    engine: Engine
+    journal: Journal
+    restores: RestoreServer
+
+    def spool(self, move: bytes) -> Path:
+        """Where what arrives for ``move`` is kept until it is used; on disk."""
+        return self.config.state_dir / "spool" / move.hex()
+
+    def dump_dir(self, move: bytes) -> Path:
+        """Where the final dump of ``move`` is written; on a tmpfs."""
+        return self.config.run_dir / "dumps" / move.hex()
+
+
+class MoveJournal:
+    """One move's view of the journal: check the transition, make it durable, then enter it."""
+
+    def __init__(self, journal: Journal, move: bytes, role: Role, epoch: int, state: State | None = None) -> None:
+        self._journal = journal
+        self._move = move
+        self._epoch = epoch
+        self._machine = StateMachine(role, state)
+
+    @property
+    def state(self) -> State | None:
+        """The state last entered."""
+        return self._machine.state
+
+    @property
+    def committed(self) -> bool:
+        """Whether this side may no longer end the move by itself."""
+        return self._machine.committed
+
+    async def enter(self, state: State, **details: Any) -> None:
+        """Promise ``state``; returns when the promise is on disk.
+
+        :raises ForbiddenTransitionError: ``state`` may not follow.
+        :raises sqlite3.Error: the promise may not be durable; do not act on it.
+        """
+        self._machine.check(state)
+        machine = self._machine
+        await asyncio.to_thread(self._journal.record, self._move, machine.role, self._epoch, state, **details)
+        machine.advance(state)
+        log.info("move %s: %s is %s", self._move.hex()[:8], machine.role.value, state.value)
+
+    async def note(self, **details: Any) -> None:
+        """Add details to the present state."""
+        state = self._machine.state
+        assert state is not None
+        await asyncio.to_thread(self._journal.record, self._move, self._machine.role, self._epoch, state, **details)

@@ -1,0 +1,358 @@
+"""The target's side of a move: decide, receive, restore behind the gate, start on GO and never otherwise.
+
+The order of promises is that of :mod:`streamhop.handover.states`. Nothing on this side is started by a timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from streamhop.content.container_config import AdmissionPolicy, admit
+from streamhop.content.image_layers import ImageAssembler, held_layers
+from streamhop.content.memory import PageStore
+from streamhop.engine.docker import EngineError
+from streamhop.engine.restores import PendingRestore
+from streamhop.net import PeerSession, SessionLost
+from streamhop_protocol.errors import IntegrityError, UnexpectedError
+from streamhop_protocol.messages import (
+    Abort,
+    Aborted,
+    Accept,
+    Failed,
+    Finish,
+    MoveMessage,
+    Offer,
+    Prepare,
+    Prepared,
+    Query,
+    Ready,
+    Refuse,
+    Release,
+    Started,
+)
+from streamhop_protocol.messages import State as StateMessage
+
+from .concurrency import uninterrupted
+from .errors import MoveError, RefusedError
+from .failures import EXPECTED, as_move_error, first_failure
+from .host import Host, MoveJournal
+from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
+from .preflight import check_as_target
+from .receiving import Receiver
+from .states import Role, State
+from .target_actions import remove_remains
+
+T = TypeVar("T")
+M = TypeVar("M", bound=MoveMessage)
+
+log = logging.getLogger("streamhop.handover")
+
+INBOX_MAX = 64
+
+CLEAN_UP_S_MAX = 30.0
+"""How long Docker may take to let go of a container whose restore was refused."""
+
+
+class AbortedByPeerError(MoveError):
+    """The source ended the move."""
+
+
+class IncomingMove:
+    """One move to this host: :meth:`run` it; messages about it go through :meth:`take`.
+
+    A message may come on another session than the one the move was offered on: after a broken link the source asks
+    again on a new one.
+    """
+
+    def __init__(self, host: Host, session: PeerSession, offer: Offer) -> None:
+        self.id = offer.move
+        self.epoch = offer.epoch
+        self.peer_name = session.peer_name
+        self._host = host
+        self._session = session
+        self._offer = offer
+        self._journal = MoveJournal(host.journal, offer.move, Role.TARGET, offer.epoch)
+        self._inbox: asyncio.Queue[MoveMessage] = asyncio.Queue(INBOX_MAX)
+        self._aborted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._spool = host.spool(offer.move)
+        self._layers: ImageAssembler | None = None
+        self._container: str | None = None
+        self._loaded: list[str] = []
+        self._pending: PendingRestore | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._timings: dict[str, float] = {}
+
+    @property
+    def state(self) -> State | None:
+        """Where the move stands here, as the journal has it."""
+        return self._journal.state
+
+    def take(self, session: PeerSession, message: MoveMessage) -> None:
+        """A message about this move; see the class.
+
+        :raises UnexpectedError: a lower epoch, another peer, or more messages than any honest peer sends.
+        """
+        if session.peer_name != self.peer_name:
+            raise UnexpectedError(f"{type(message).__name__} of a move that another peer offered")
+        if getattr(message, "epoch", self.epoch) < self.epoch:
+            raise UnexpectedError(f"{type(message).__name__} of an epoch that is over")
+        self._session = session
+        if isinstance(message, Abort):
+            if not self._aborted.done():
+                self._aborted.set_result(message.reason)
+            return
+        try:
+            self._inbox.put_nowait(message)
+        except asyncio.QueueFull:
+            raise UnexpectedError("too many messages about one move") from None
+
+    # -- the whole of it -------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """See the move through to its end; never raises what a peer or a full disk can cause."""
+        try:
+            manifest = await self._admit()
+            pending, digest = await self._receive(manifest)
+            await self._await_go(digest)
+            await self._open(pending)
+        except BaseException as error:
+            failure = first_failure(error)
+            # Also for a bug of ours or the daemon's shutdown: what was made here for the move has to go.
+            await uninterrupted(self._clear_up(failure))
+            if not isinstance(failure, EXPECTED):
+                raise
+            return
+        await self._after(manifest)
+
+    # -- decide ----------------------------------------------------------------------------------------------------
+
+    async def _admit(self) -> Manifest:
+        manifest = Manifest.from_wire(self._offer.manifest)
+        refusals = admit(manifest.request, AdmissionPolicy())
+        refusals += await check_as_target(self._host, manifest)
+        if refusals:
+            first = refusals[0]
+            more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
+            raise RefusedError(f"{first.reason}{more}", first.fix)
+        held = await held_layers(self._host.engine, manifest.image)
+        digests = [layer.digest for layer in manifest.image.layers]
+        lacking = [digest for digest in dict.fromkeys(digests) if digest not in held]
+        limit = self._host.config.memory_bytes_max
+        await asyncio.to_thread(self._spool.mkdir, mode=0o700, parents=True)
+        self._layers = ImageAssembler(self._spool / "layers", manifest.image)
+        self._pages = PageStore(self._spool / "pages", manifest.page_size, quota_bytes=limit)
+        self._receiver = Receiver(
+            self._layers, frozenset(lacking), self._pages, manifest.trees, self._spool, tree_bytes_max=limit
+        )
+        await self._journal.enter(State.RECEIVING, peer=self.peer_name, name=manifest.request.name)
+        await self._session.send(
+            Accept(move=self.id, epoch=self.epoch, lacks=lacking, reused=sorted(held), attributes={})
+        )
+        return manifest
+
+    # -- receive and prepare ---------------------------------------------------------------------------------------
+
+    async def _receive(self, manifest: Manifest) -> tuple[PendingRestore, bytes]:
+        """Take everything, get warm, restore behind the gate.
+
+        :returns: what waits for GO, and the digest of the image that it was restored from; PREPARED is said.
+        """
+        session = self._session
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self._fail_when_aborted())
+            lost = group.create_task(self._fail_when_lost(session))
+            receiving = group.create_task(self._receiver.receive(session))
+            pending, roots = await self._warm_up(manifest)
+            applying = group.create_task(self._receiver.apply_trees(roots))
+            await session.send(Ready(move=self.id, epoch=self.epoch))
+            prepare = await self._next(Prepare)
+            began = time.monotonic()
+            await self._receiver.final_complete()
+            self._timings["wait_for_final_s"] = time.monotonic() - began
+            # A link that breaks from here on is the source's to judge: it says ABORT on its next connection.
+            for task in (lost, receiving, applying):
+                task.cancel()
+            await self._prepare(pending, prepare)
+            watching.cancel()
+        return pending, prepare.image_digest
+
+    async def _fail_when_lost(self, session: PeerSession) -> None:
+        await session.wait_closed()
+        raise SessionLost("the source went away before the move was prepared")
+
+    async def _fail_when_aborted(self) -> None:
+        reason = await asyncio.shield(self._aborted)
+        raise AbortedByPeerError(f"the source ended the move: {reason}")
+
+    async def _next(self, kind: type[M]) -> M:
+        """The next message, which must be a ``kind``; questions in between are answered."""
+        while True:
+            message = await self._inbox.get()
+            if isinstance(message, Query):
+                await self._answer_query()
+            elif isinstance(message, kind):
+                return message
+            else:
+                raise UnexpectedError(f"{type(message).__name__} instead of {kind.__name__}")
+
+    async def _answer_query(self) -> None:
+        state = self.state
+        name = state.value if state else "unknown"
+        with contextlib.suppress(SessionLost):
+            await self._session.send(StateMessage(move=self.id, epoch=self.epoch, state=name))
+
+    async def _warm_up(self, manifest: Manifest) -> tuple[PendingRestore, dict[str, Path]]:
+        """Get as far towards the start as is possible without the memory.
+
+        :returns: the restore that waits for its images, and where each tree of the container is on this host.
+        """
+        engine, layers = self._host.engine, self._layers
+        assert layers is not None
+        await self._receiver.layers_complete()
+        image = await layers.load(engine)
+        if image != manifest.image.id:
+            raise IntegrityError(f"the image that was loaded is {image}, not {manifest.image.id}")
+        if layers.loaded:
+            self._loaded = list(manifest.image.names) or [image]
+            await self._journal.note(image_loaded=self._loaded)
+        await self._journal.note(creating=manifest.request.name)
+        self._container = await engine.create_container(manifest.request.body, manifest.request.name)
+        await self._journal.note(container=self._container)
+        self._pending = self._host.restores.expect(self._container)
+        self._starting = asyncio.create_task(engine.start(self._container))
+        bundle = await self._unless_start_fails(self._pending.bundle())
+        places = {ROOTFS_TREE: bundle.rootfs}
+        if SHM_TREE in manifest.trees:
+            places[SHM_TREE] = bundle.mounts["/dev/shm"]  # noqa: S108 - a mount point inside the container
+        return self._pending, places
+
+    async def _unless_start_fails(self, work: Coroutine[Any, Any, T]) -> T:
+        """``work``'s result; if ``docker start`` ends before, its error."""
+        starting = self._starting
+        assert starting is not None
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task, starting}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await starting
+                raise MoveError("Docker started the container without asking for its restore", "run `streamhop setup`")
+            return task.result()
+        finally:
+            task.cancel()
+
+    async def _prepare(self, pending: PendingRestore, prepare: Prepare) -> None:
+        began = time.monotonic()
+        image_dir, work_dir = self._spool / "image", self._spool / "restore-log"
+        await asyncio.to_thread(work_dir.mkdir, mode=0o700)
+        digest = await asyncio.to_thread(self._pages.assemble, image_dir, self._receiver.files_dir)
+        if digest != prepare.image_digest:
+            raise IntegrityError("the image assembled here is not the one that was dumped")
+        self._timings["assemble_s"] = time.monotonic() - began
+        began = time.monotonic()
+        await pending.restore(image_dir, work_dir)
+        restored = await self._unless_start_fails(pending.restored())
+        self._timings["restore_s"] = time.monotonic() - began
+        self._timings.update({name: float(seconds) for name, seconds in restored.items()})
+        await self._journal.enter(State.PREPARED)
+        attributes: dict[str, Any] = {name: round(seconds, 4) for name, seconds in self._timings.items()}
+        with contextlib.suppress(SessionLost):
+            await self._session.send(
+                Prepared(move=self.id, epoch=self.epoch, image_digest=digest, attributes=attributes)
+            )
+
+    # -- start -----------------------------------------------------------------------------------------------------
+
+    async def _await_go(self, digest: bytes) -> None:
+        """Wait, for as long as it takes, for the source's word."""
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self._fail_when_aborted())
+            release = await self._next(Release)
+            watching.cancel()
+        if release.image_digest != digest:
+            raise IntegrityError("GO is for another image than the one prepared here")
+
+    async def _open(self, pending: PendingRestore) -> None:
+        await self._journal.enter(State.OWNED)
+        await pending.go()
+        await self._journal.enter(State.OPEN)
+        await self._say_started()
+
+    async def _say_started(self) -> None:
+        with contextlib.suppress(SessionLost):
+            await self._session.send(Started(move=self.id, epoch=self.epoch, attributes={}))
+
+    async def _after(self, manifest: Manifest) -> None:
+        """It runs here: make it a container like any other, and answer the source until it has let go."""
+        try:
+            if self._starting is not None:
+                await self._starting
+            assert self._container is not None
+            if manifest.request.restart_policy.get("Name") not in (None, "", "no"):
+                await self._host.engine.update_restart_policy(self._container, manifest.request.restart_policy)
+            await self._discard_spool()
+        except EXPECTED as error:
+            log.warning("move %s: %s runs here, but: %s", self.id.hex()[:8], manifest.request.name, error)
+        while self.state is not State.DONE:
+            match await self._inbox.get():
+                case Finish():
+                    await self._journal.enter(State.DONE)
+                case Release():
+                    await self._say_started()
+                case Query():
+                    await self._answer_query()
+                case message:
+                    log.warning("move %s: %s after the end", self.id.hex()[:8], type(message).__name__)
+
+    # -- when it fails ---------------------------------------------------------------------------------------------
+
+    async def _clear_up(self, failure: BaseException) -> None:
+        """Take away what was made here, promise never to start it, and tell the source."""
+        state = self.state
+        if state is State.OPEN:
+            log.warning("move %s: it runs here, but: %s", self.id.hex()[:8], failure)
+            return
+        error = as_move_error(failure)
+        log.info("move %s failed here: %s", self.id.hex()[:8], error.reason)
+        try:
+            await self._end_restore(error.reason)
+            await remove_remains(self._host.engine, self._container, self._loaded)
+            await self._discard_spool()
+            if state is not None:
+                await self._journal.enter(State.REFUSED if state is State.OWNED else State.ABORTED)
+        except EXPECTED as trouble:
+            # The journal still says that the move is unfinished: recovery clears up when the daemon starts again.
+            log.error("move %s: clearing up failed: %s", self.id.hex()[:8], trouble)
+            if state is State.OWNED:
+                return
+        with contextlib.suppress(SessionLost):
+            await self._session.send(self._last_word(state, failure, error))
+
+    async def _end_restore(self, reason: str) -> None:
+        """Make sure that no restore is under way, and that Docker has given up on the start."""
+        if self._pending is not None:
+            await self._pending.refuse(reason[:200])
+        if self._starting is not None:
+            _, unfinished = await asyncio.wait({self._starting}, timeout=CLEAN_UP_S_MAX)
+            for task in unfinished:
+                task.cancel()
+            with contextlib.suppress(EngineError, asyncio.CancelledError):
+                await self._starting
+
+    async def _discard_spool(self) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._spool, ignore_errors=True)
+
+    def _last_word(self, state: State | None, failure: BaseException, error: MoveError) -> MoveMessage:
+        about = {"move": self.id, "epoch": self.epoch}
+        if isinstance(failure, AbortedByPeerError):
+            return Aborted(**about)
+        if state is State.OWNED:
+            return StateMessage(**about, state=State.REFUSED.value)
+        kind = Refuse if state is None else Failed
+        return kind(**about, code=error.code, reason=error.reason[:1000], fix=error.fix[:1000])

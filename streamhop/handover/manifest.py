@@ -1,0 +1,103 @@
+"""What the source says about a container in its OFFER, and the target checks before it believes any of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streamhop.content.container_config import CreationRequest
+from streamhop.content.image_layers import ImageDescription
+from streamhop_protocol.errors import LimitError, MalformedError
+
+CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+"""What Docker accepts as a name."""
+
+ROOTFS_TREE = "rootfs"
+SHM_TREE = "mount:/dev/shm"
+TREES = (ROOTFS_TREE, SHM_TREE)
+"""Trees that may travel. A closed list: the name decides where the target writes."""
+
+_MEMORY_BYTES_MAX = 1 << 50
+_VERSIONS_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything the target needs to say yes or no, and to get ready."""
+
+    container: str
+    """The container's name at the source, without the slash."""
+
+    architecture: str
+    """As ``uname -m`` prints it; a memory image only fits its own."""
+
+    page_size: int
+    memory_bytes: int
+    """Resident memory at the time of the offer; an estimate, for the target's disk and policy."""
+
+    trees: tuple[str, ...]
+    versions: Mapping[str, str]
+    image: ImageDescription
+    request: CreationRequest
+
+    def to_wire(self) -> dict[str, Any]:
+        """The manifest as maps, lists, strings and numbers."""
+        return {
+            "container": self.container,
+            "architecture": self.architecture,
+            "page_size": self.page_size,
+            "memory_bytes": self.memory_bytes,
+            "trees": list(self.trees),
+            "versions": dict(self.versions),
+            "image": self.image.to_wire(),
+            "request": self.request.to_wire(),
+        }
+
+    @classmethod
+    def from_wire(cls, value: object) -> Manifest:
+        """Check a peer's manifest.
+
+        :raises MalformedError: a field is missing or of the wrong kind.
+        :raises LimitError: a number or count is over its bound.
+        """
+        if not isinstance(value, dict):
+            raise MalformedError("the manifest is not a map")
+        container = _text(value, "container")
+        if not CONTAINER_NAME.fullmatch(container):
+            raise MalformedError("container is not a name that Docker accepts")
+        trees = value.get("trees")
+        if not isinstance(trees, list) or any(tree not in TREES for tree in trees) or len(set(trees)) != len(trees):
+            raise MalformedError(f"trees must be distinct names out of {', '.join(TREES)}")
+        versions = value.get("versions")
+        if not isinstance(versions, dict) or len(versions) > _VERSIONS_MAX:
+            raise MalformedError("versions must be a small map")
+        return cls(
+            container=container,
+            architecture=_text(value, "architecture"),
+            page_size=_number(value, "page_size", 1 << 20),
+            memory_bytes=_number(value, "memory_bytes", _MEMORY_BYTES_MAX),
+            trees=tuple(trees),
+            versions={name: _text(versions, name) for name in versions},
+            image=ImageDescription.from_wire(value.get("image")),
+            request=CreationRequest.from_wire(value.get("request")),
+        )
+
+
+def _text(value: Mapping[str, Any], name: str) -> str:
+    text = value.get(name)
+    if not isinstance(text, str):
+        raise MalformedError(f"{name} must be a string")
+    if len(text) > 256:
+        raise LimitError(f"{name} is {len(text)} characters long, at most 256 allowed")
+    return text
+
+
+def _number(value: Mapping[str, Any], name: str, most: int) -> int:
+    number = value.get(name)
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise MalformedError(f"{name} must be a whole number, not negative")
+    if number > most:
+        raise LimitError(f"{name} is {number}, at most {most} allowed")
+    return number

@@ -1,0 +1,348 @@
+"""Every move of this host, outgoing and incoming: starts them, finds them, routes peers' messages to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamhop import __version__
+from streamhop.config import Address, resolve_peer
+from streamhop.engine.capabilities import host_capabilities
+from streamhop.engine.processes import container_pids, resident_bytes
+from streamhop.net import NetConfig, PeerSession, SessionLost, dial
+from streamhop.telemetry.events import EventLog
+from streamhop_protocol.errors import UnexpectedError
+from streamhop_protocol.messages import Abort, Aborted, Finish, MoveMessage, Offer, Query, Refuse, Release
+from streamhop_protocol.messages import State as StateMessage
+
+from .errors import CancelledMoveError, InDoubtError, MoveError, PreflightError
+from .failures import EXPECTED, as_move_error
+from .host import Host, MoveJournal
+from .incoming import IncomingMove
+from .journal import Record
+from .outgoing import OutgoingMove
+from .policy import PolicyOptions
+from .preflight import check_as_source
+from .report import Tally
+from .settling import settle
+from .states import Role, State
+
+log = logging.getLogger("streamhop.handover")
+
+INCOMING_MAX = 8
+"""Moves to this host at once; each holds a spool and a Docker start open."""
+
+OPERATIONS_KEPT_MAX = 100
+"""Finished operations that can still be asked about."""
+
+ENDED_KEPT_MAX = 1000
+"""Ended moves kept in the journal, so that a peer's late question is answered."""
+
+IN_DOUBT_PATIENCE_S = 30.0
+"""How long a user waits for a move in doubt to settle before being told so; the daemon goes on asking for ever."""
+
+
+class UnknownMoveError(Exception):
+    """No operation of that ID."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRequest:
+    """What a user asked for. None means the default."""
+
+    container: str
+    peer: str
+    new_name: str | None = None
+    downtime_s_max: float | None = None
+    rounds_max: int | None = None
+    on_no_converge: str | None = None
+
+    def policy(self, seconds_max: float) -> PolicyOptions:
+        """The policy's options: a target the user named is kept or the move ends; the default one is only aimed at."""
+        default = PolicyOptions()
+        unmet = self.on_no_converge or ("go" if self.downtime_s_max is None else "abort")
+        return PolicyOptions(
+            downtime_s_max=self.downtime_s_max or default.downtime_s_max,
+            rounds_max=self.rounds_max or default.rounds_max,
+            seconds_max=seconds_max,
+            abort_if_unmet=unmet == "abort",
+        )
+
+
+@dataclass(slots=True)
+class Operation:
+    """One outgoing move, as the control API shows it."""
+
+    request: MoveRequest
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    log: EventLog = field(default_factory=EventLog)
+    result: dict[str, Any] | None = None
+    task: asyncio.Task[None] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``GET /v1/moves/ID`` answers."""
+        return {
+            "id": self.id,
+            "container": self.request.container,
+            "peer": self.request.peer,
+            "running": self.result is None,
+            "result": self.result,
+        }
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Note how it ended and let the followers of its events go."""
+        self.result = result
+        self.log.emit("finished", result=result)
+        self.log.close()
+
+
+class Moves:
+    """All moves of one host.
+
+    :param tasks: owns every task started here; leaving it waits for them.
+    """
+
+    def __init__(self, host: Host, tasks: asyncio.TaskGroup) -> None:
+        self._host = host
+        self._tasks = tasks
+        self._operations: dict[str, Operation] = {}
+        self._leaving: set[str] = set()
+        self._incoming: dict[bytes, IncomingMove] = {}
+        self._background: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+
+    # -- this host -------------------------------------------------------------------------------------------------
+
+    async def versions(self) -> dict[str, str]:
+        """Versions of this daemon and of what it works with."""
+        found = await host_capabilities(self._host.engine)
+        return {
+            "streamhop": __version__,
+            "docker": found.docker,
+            "containerd": found.containerd,
+            "runc": found.runc,
+            "criu": found.criu,
+            "kernel": found.kernel,
+            "images": found.image_store,
+        }
+
+    async def containers(self) -> list[dict[str, Any]]:
+        """Running containers: name, image, status, resident memory in MiB."""
+        rows = []
+        for found in await self._host.engine.list_containers():
+            details = await self._host.engine.inspect_container(found["Id"])
+            processes = await asyncio.to_thread(container_pids, details["State"]["Pid"])
+            memory = await asyncio.to_thread(resident_bytes, processes)
+            rows.append(
+                {
+                    "name": details["Name"].removeprefix("/"),
+                    "image": details["Config"]["Image"],
+                    "status": found["Status"],
+                    "memory": f"{memory / 1e6:.1f} MB",
+                    "memory_bytes": memory,
+                }
+            )
+        return rows
+
+    async def peers(self) -> list[dict[str, Any]]:
+        """The configured peers and whether they answer."""
+        known = self._host.config.peers.items()
+        return list(await asyncio.gather(*(self._ask_peer(name, address) for name, address in known)))
+
+    async def _ask_peer(self, name: str, address: Address) -> dict[str, Any]:
+        row: dict[str, Any] = {"name": name, "address": str(address)}
+        config = NetConfig(connections=1)
+        try:
+            async with await dial(address.host, address.port, config, name=self._host.config.name) as session:
+                rtt_s = session.rtt_s
+                return {
+                    **row,
+                    "status": "answers",
+                    "calls_itself": session.peer_name,
+                    "rtt_ms": None if rtt_s is None else round(rtt_s * 1000, 1),
+                }
+        except EXPECTED as error:
+            return {**row, "status": f"does not answer: {error}", "calls_itself": None, "rtt_ms": None}
+
+    # -- outgoing --------------------------------------------------------------------------------------------------
+
+    def list(self) -> list[dict[str, Any]]:
+        """Operations, oldest first."""
+        return [operation.as_json() for operation in self._operations.values()]
+
+    def get(self, identifier: str) -> Operation:
+        """One operation.
+
+        :raises UnknownMoveError:
+        """
+        try:
+            return self._operations[identifier]
+        except KeyError:
+            raise UnknownMoveError(f"there is no move {identifier}") from None
+
+    def start(self, request: MoveRequest) -> Operation:
+        """Begin to move a container; returns at once.
+
+        :raises ConfigError: the peer is neither a known name nor an address.
+        """
+        peer = resolve_peer(self._host.config, request.peer)
+        operation = Operation(request)
+        self._operations[operation.id] = operation
+        finished = [key for key, old in self._operations.items() if old.result is not None]
+        for key in finished[: max(0, len(self._operations) - OPERATIONS_KEPT_MAX)]:
+            del self._operations[key]
+        operation.task = self._tasks.create_task(self._carry_out(operation, peer))
+        return operation
+
+    def cancel(self, identifier: str) -> None:
+        """Abort an operation that is not past the point of commitment.
+
+        :raises UnknownMoveError:
+        """
+        task = self.get(identifier).task
+        if task is not None:
+            task.cancel()
+
+    async def _carry_out(self, operation: Operation, peer: tuple[str, Address]) -> None:
+        try:
+            operation.finish(await self._move_away(operation, peer))
+        except asyncio.CancelledError:
+            operation.finish(CancelledMoveError("it was cancelled").as_json())
+        except EXPECTED as error:
+            operation.finish(as_move_error(error).as_json())
+
+    async def _move_away(self, operation: Operation, peer: tuple[str, Address]) -> dict[str, Any]:
+        request, events = operation.request, operation.log
+        events.emit("phase", phase="preflight")
+        tally = Tally()
+        tally.timeline.mark("preflight")
+        container = await check_as_source(self._host, request.container, request.new_name)
+        if container.id in self._leaving:
+            raise PreflightError(f"{container.name} is being moved already", "wait for that move, or cancel it")
+        self._leaving.add(container.id)
+        policy = request.policy(self._host.config.precopy_s_max)
+        move = OutgoingMove(self._host, container, peer, policy, events, tally)
+        try:
+            return await move.run()
+        except InDoubtError as error:
+            return await self._settle_soon(move, error, events)
+        except MoveError:
+            await self._settle_owed_abort(move)
+            raise
+        finally:
+            self._leaving.discard(container.id)
+
+    async def _settle_owed_abort(self, move: OutgoingMove) -> None:
+        """The target could not be told of the end, and may hold a restored image behind its gate: go on telling it."""
+        record = await asyncio.to_thread(self._host.journal.latest, move.id, Role.SOURCE)
+        if record is not None and record.details.get("owes_abort") and not self._stopping:
+            self.settle(record)
+
+    async def _settle_soon(self, move: OutgoingMove, error: InDoubtError, events: EventLog) -> dict[str, Any]:
+        """Most doubts are a short break of the link: ask again before the user is told."""
+        events.emit("remark", text=f"in doubt, asking the peer: {error.reason}")
+        record = await asyncio.to_thread(self._host.journal.latest, move.id, Role.SOURCE)
+        if record is None or self._stopping:  # the journal keeps it for the next start
+            raise error
+        settling = self.settle(record)
+        await asyncio.wait({settling}, timeout=IN_DOUBT_PATIENCE_S)
+        if not settling.done():
+            raise error
+        if settling.result() is State.DONE:
+            return move.report()
+        raise MoveError("the target could not start it after GO", "look at the target's log; it runs on here")
+
+    def settle(self, record: Record) -> asyncio.Task[State]:
+        """Go on asking the peer about a move in doubt, in the background."""
+        return self._own(settle(self._host, record))
+
+    def _own(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = self._tasks.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    def stop(self) -> None:
+        """End everything that may be ended: moves not committed are aborted, the others are left to the journal."""
+        self._stopping = True
+        for operation in self._operations.values():
+            if operation.task is not None:
+                operation.task.cancel()
+        for task in self._background:
+            task.cancel()
+
+    # -- incoming --------------------------------------------------------------------------------------------------
+
+    async def on_session(self, session: PeerSession) -> None:
+        """Serve one peer's session until it ends.
+
+        :raises ProtocolError: the peer broke the protocol; the session is of no more use.
+        """
+        with contextlib.suppress(SessionLost):
+            while True:
+                message = await session.receive()
+                if not isinstance(message, MoveMessage):
+                    raise UnexpectedError(f"{type(message).__name__} does not belong to a move")
+                await self._dispatch(session, message)
+
+    async def _dispatch(self, session: PeerSession, message: MoveMessage) -> None:
+        incoming = self._incoming.get(message.move)
+        if incoming is not None:
+            incoming.take(session, message)
+        elif isinstance(message, Offer):
+            await self._offered(session, message)
+        else:
+            await self._answer_from_journal(session, message)
+
+    async def _offered(self, session: PeerSession, offer: Offer) -> None:
+        known = await asyncio.to_thread(self._host.journal.latest, offer.move, Role.TARGET)
+        if known is not None:
+            raise UnexpectedError("a move that is over was offered again")
+        if len(self._incoming) >= INCOMING_MAX:
+            await session.send(
+                Refuse(
+                    move=offer.move,
+                    epoch=offer.epoch,
+                    code="refused",
+                    reason=f"{INCOMING_MAX} moves to this host are under way",
+                    fix="wait for one of them",
+                )
+            )
+            return
+        move = IncomingMove(self._host, session, offer)
+        self._incoming[offer.move] = move
+        self._own(self._take_in(move))
+
+    async def _take_in(self, move: IncomingMove) -> None:
+        try:
+            await move.run()
+        except EXPECTED as error:
+            log.error("move %s: %s", move.id.hex()[:8], error)
+        finally:
+            del self._incoming[move.id]
+            await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)
+
+    async def _answer_from_journal(self, session: PeerSession, message: MoveMessage) -> None:
+        """A question about a move of before this daemon's start, or one that is over."""
+        record = await asyncio.to_thread(self._host.journal.latest, message.move, Role.TARGET)
+        state = record.state if record else None
+        epoch = getattr(message, "epoch", record.epoch if record else 1)
+        match message:
+            case Abort() if state in (None, State.RECEIVING, State.ABORTED, State.REFUSED):
+                await session.send(Aborted(move=message.move, epoch=epoch))
+            case Finish():
+                if record is not None and state is State.OPEN:
+                    await MoveJournal(self._host.journal, message.move, Role.TARGET, epoch, state).enter(State.DONE)
+            case Query() | Release() | Abort():
+                name = state.value if state else "unknown"
+                await session.send(StateMessage(move=message.move, epoch=epoch, state=name))
+            case _:
+                raise UnexpectedError(f"{type(message).__name__} of a move that is not under way here")
+
+
+__all__ = ["MoveRequest", "Moves", "Operation", "UnknownMoveError"]

@@ -1,0 +1,316 @@
+"""The source's side of a move: send the container, freeze it, let go of it.
+
+The order of promises is that of :mod:`streamhop.handover.states`. Until RELEASED is in the journal any failure ends
+with the container running here as it was; from then on only the target's word ends the move.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from streamhop.config import Address
+from streamhop.engine.checkpoint import checkpoint
+from streamhop.engine.docker import runc_root
+from streamhop.engine.processes import ProcessRef, container_pids
+from streamhop.net import NetConfig, PeerSession, dial
+from streamhop.telemetry.events import EventLog
+from streamhop_protocol.messages import (
+    Abort,
+    Aborted,
+    Accept,
+    Finish,
+    Offer,
+    Prepare,
+    Prepared,
+    Ready,
+    Release,
+    Started,
+)
+
+from .concurrency import uninterrupted
+from .dialogue import Dialogue
+from .errors import (
+    CancelledMoveError,
+    ContentError,
+    InDoubtError,
+    MoveError,
+    NoConvergenceError,
+    UnreachableError,
+)
+from .failures import EXPECTED, as_move_error, first_failure
+from .host import Host, MoveJournal
+from .policy import Costs, Decision, PolicyOptions, RoundResult, Verdict, decide, predict_downtime_s
+from .policy import predict_final_wire_bytes as predict_bytes
+from .preflight import SourceContainer
+from .report import Tally
+from .sending import Sender
+from .source_actions import allow_restart, forbid_restart, freeze, remove_moved, thaw
+from .states import Role, State
+
+log = logging.getLogger("streamhop.handover")
+
+EPOCH = 1
+"""First epoch of a move; a higher one is written only when an operator claims or reclaims."""
+
+ABORT_ANSWER_S = 5.0
+"""How long the end of a failed move waits for the target to say that it has cleared up."""
+
+SILENCE_S_MAX = 1.0
+"""While the container is frozen, a peer not heard of for this long (and some round trips) ends the move."""
+
+DUMP_S_MAX = 120.0
+
+
+class OutgoingMove:
+    """One move away from this host. Use once: :meth:`run`."""
+
+    def __init__(
+        self,
+        host: Host,
+        container: SourceContainer,
+        peer: tuple[str, Address],
+        options: PolicyOptions,
+        events: EventLog,
+        tally: Tally,
+    ) -> None:
+        self.id = secrets.token_bytes(16)
+        self._host = host
+        self._container = container
+        self._peer_name, self._address = peer
+        self._options = options
+        self._events = events
+        self._tally = tally
+        self._journal = MoveJournal(host.journal, self.id, Role.SOURCE, EPOCH)
+        self._frozen_at = 0.0
+        self._wire_bytes = 0
+
+    async def run(self) -> dict[str, Any]:
+        """Move the container; returns the report.
+
+        Cancelling the task before the point of commitment aborts the move.
+
+        :raises MoveError: it was not moved. Unless it is :class:`InDoubtError` the container runs here as before.
+        """
+        self._phase("connect")
+        config = NetConfig(connections=self._host.config.connections)
+        try:
+            session = await dial(self._address.host, self._address.port, config, name=self._host.config.name)
+        except EXPECTED as error:
+            raise UnreachableError(
+                f"{self._peer_name} ({self._address}) cannot be reached: {error}",
+                "check that streamhop runs there and listens on that address",
+            ) from error
+        async with session:
+            dialogue = Dialogue(session, self.id, EPOCH)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    listening = group.create_task(dialogue.listen())
+                    await self._move(session, dialogue)
+                    listening.cancel()
+            except BaseException as error:
+                self._wire_bytes = session.wire_bytes_sent
+                # Whatever went wrong, a bug or a cancel too: the container must not stay frozen.
+                raise await uninterrupted(self._give_up(dialogue, error)) from error
+            self._wire_bytes = session.wire_bytes_sent
+        return self.report()
+
+    def report(self) -> dict[str, Any]:
+        """What a finished move tells the user."""
+        return self._tally.report(self._container.name, self._host.config.name, self._peer_name, self._wire_bytes)
+
+    def _phase(self, name: str) -> None:
+        self._tally.timeline.mark(name)
+        self._events.emit("phase", phase=name)
+
+    async def _move(self, session: PeerSession, dialogue: Dialogue) -> None:
+        container = self._container
+        self._phase("offer")
+        await session.send(Offer(move=self.id, epoch=EPOCH, manifest=container.manifest.to_wire()))
+        accepted = await dialogue.answer(Accept)
+        await self._journal.enter(
+            State.PRECOPY,
+            container=container.id,
+            name=container.name,
+            peer=str(self._address),
+            new_name=container.manifest.request.name,
+            restart_policy=dict(container.restart_policy),
+        )
+        self._phase("pre-copy")
+        sender = Sender(session, self._host.engine, secrets.randbits(64), container.trees, self._tally, self._events)
+        wanted = frozenset(accepted.lacks) & {layer.digest for layer in container.manifest.image.layers}
+        self._tally.layers_sent = len(wanted)
+        self._tally.layers_reused = len(container.manifest.image.layers) - len(wanted)
+        async with asyncio.TaskGroup() as group:
+            layers = group.create_task(sender.layers(container.manifest.image, wanted))
+            await self._precopy(session, sender, dialogue, layers)
+        digest = await self._freeze_and_send(session, sender, dialogue)
+        await self._release(session, dialogue, digest)
+        await self._finish(session)
+
+    # -- pre-copy --------------------------------------------------------------------------------------------------
+
+    async def _precopy(
+        self, session: PeerSession, sender: Sender, dialogue: Dialogue, layers: asyncio.Task[None]
+    ) -> None:
+        """Rounds until the policy says freeze and the target is ready."""
+        began = time.monotonic()
+        rounds: list[RoundResult] = []
+        warm = asyncio.ensure_future(dialogue.answer(Ready))
+        try:
+            while True:
+                result = await sender.round(len(rounds), await self._processes(), self._container.manifest.memory_bytes)
+                rounds.append(result)
+                verdict = self._judge(session, rounds, time.monotonic() - began)
+                if verdict.decision is Decision.GIVE_UP:
+                    raise NoConvergenceError(
+                        f"the predicted downtime is {verdict.predicted_downtime_s:.2f} s, more than the "
+                        f"{self._options.downtime_s_max:.2f} s asked for, and {verdict.reason}",
+                        "allow a longer --max-downtime, or say --on-no-converge go",
+                    )
+                if verdict.decision is Decision.FREEZE:
+                    if layers.done() and warm.done():
+                        return
+                    self._events.emit("remark", text="memory is ahead; waiting for the target to get ready")
+                    await asyncio.gather(layers, warm)
+        finally:
+            warm.cancel()
+
+    def _judge(self, session: PeerSession, rounds: Sequence[RoundResult], elapsed_s: float) -> Verdict:
+        manifest = self._container.manifest
+        bandwidth = session.goodput_bytes_per_s or 0.0
+        predicted = predict_downtime_s(
+            predict_bytes(rounds, manifest.page_size),
+            bandwidth,
+            session.rtt_s or 0.0,
+            manifest.memory_bytes,
+            Costs(),
+        )
+        verdict = decide(rounds, predicted, self._options, elapsed_s)
+        number = len(rounds) - 1
+        self._tally.add_round(number, rounds[-1], verdict)
+        self._events.emit("round", **self._tally.rounds[-1], link_bytes_per_s=round(bandwidth))
+        return verdict
+
+    async def _processes(self) -> list[ProcessRef]:
+        return await asyncio.to_thread(container_pids, self._container.init_pid)
+
+    # -- freeze, release, finish -----------------------------------------------------------------------------------
+
+    async def _freeze_and_send(self, session: PeerSession, sender: Sender, dialogue: Dialogue) -> bytes:
+        """Freeze, dump, send the difference; returns the image's digest once the target is prepared."""
+        container, engine = self._container, self._host.engine
+        dumps = self._host.dump_dir(self.id)
+        image_dir, work_dir = dumps / "image", dumps / "work"
+        for directory in (image_dir, work_dir):
+            directory.mkdir(parents=True, mode=0o700)
+        await self._journal.enter(State.FREEZING)
+        self._phase("freeze")
+        self._frozen_at = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(self._watch_silence(session))
+            await freeze(engine, container.id, container.init_pid)
+            self._phase("dump")
+            processes = await self._processes()
+            async with asyncio.TaskGroup() as frozen:
+                frozen.create_task(sender.final_trees(processes))
+                await checkpoint(container.id, runc_root(container.runtime), image_dir, work_dir, timeout_s=DUMP_S_MAX)
+                self._phase("final difference")
+                digest = await sender.final_memory(image_dir)
+            await session.send(Prepare(move=self.id, epoch=EPOCH, image_digest=digest))
+            self._phase("restore at the target")
+            prepared = await dialogue.answer(Prepared)
+            watch.cancel()
+        if prepared.image_digest != digest:
+            raise ContentError("the target prepared another image than the one that was sent", "report this")
+        self._tally.target_timings = {
+            str(name): float(seconds) for name, seconds in prepared.attributes.items() if isinstance(seconds, float)
+        }
+        return digest
+
+    async def _watch_silence(self, session: PeerSession) -> None:
+        """A frozen container cannot wait for the link's own time-outs."""
+        while True:
+            patience_s = SILENCE_S_MAX + 4 * (session.rtt_s or 0.0)
+            silent_s = session.silence_s
+            if silent_s > patience_s:
+                raise UnreachableError(
+                    f"nothing was heard of the peer for {silent_s:.1f} s while the container was frozen",
+                    "check the link, then try again",
+                )
+            session.ping()
+            await asyncio.sleep(0.1)
+
+    async def _release(self, session: PeerSession, dialogue: Dialogue, digest: bytes) -> None:
+        """The point of commitment."""
+        self._phase("release")
+        if self._container.restart_policy.get("Name") not in (None, "", "no"):
+            await forbid_restart(self._host.engine, self._container.id)
+        await self._journal.enter(State.RELEASED, image_digest=digest.hex())
+        await session.send(Release(move=self.id, epoch=EPOCH, image_digest=digest))
+        await dialogue.answer(Started)
+        # STARTED has been under way for half a round trip since the first instruction.
+        self._tally.downtime_s = time.monotonic() - self._frozen_at - (session.rtt_s or 0.0) / 2
+
+    async def _finish(self, session: PeerSession) -> None:
+        self._phase("finish")
+        await remove_moved(self._host.engine, self._container.id)
+        await self._journal.enter(State.DONE)
+        await asyncio.to_thread(shutil.rmtree, self._host.dump_dir(self.id), ignore_errors=True)
+        await session.send(Finish(move=self.id, epoch=EPOCH))
+
+    # -- when it fails ---------------------------------------------------------------------------------------------
+
+    async def _give_up(self, dialogue: Dialogue, cause: BaseException) -> MoveError:
+        """Undo what was done, source first; returns the error to raise."""
+        failure = first_failure(cause)
+        error = self._explain(failure)
+        if self._journal.committed:
+            if self._journal.state is State.DONE:
+                return MoveError(f"it was moved, but the clearing up failed: {error.reason}", error.fix)
+            return InDoubtError(
+                f"GO was sent and the peer has not confirmed it: {error.reason}",
+                "restore the link: the daemon goes on asking and finishes by itself",
+            )
+        if self._journal.state is not None:
+            frozen = self._journal.state is State.FREEZING
+            await self._journal.enter(State.ABORTED, owes_abort=frozen)
+            if frozen:
+                await self._thaw()
+            await asyncio.to_thread(shutil.rmtree, self._host.dump_dir(self.id), ignore_errors=True)
+        self._events.emit("remark", text=f"aborting: {error.reason}")
+        if await self._tell_target(dialogue, error) and self._journal.state is not None:
+            await self._journal.note(owes_abort=False)
+        return error
+
+    def _explain(self, failure: BaseException) -> MoveError:
+        if isinstance(failure, asyncio.CancelledError):
+            return CancelledMoveError("it was cancelled")
+        if not isinstance(failure, EXPECTED):
+            log.error("a bug ended move %s", self.id.hex(), exc_info=failure)
+            return MoveError(f"internal error: {failure!r}", "report this, with the daemon's log")
+        return as_move_error(failure)
+
+    async def _thaw(self) -> None:
+        await thaw(self._host.engine, self._container.id)
+        frozen_s = time.monotonic() - self._frozen_at
+        self._events.emit("remark", text=f"the container goes on here after {frozen_s:.2f} s")
+        await allow_restart(self._host.engine, self._container.id, self._container.restart_policy)
+
+    async def _tell_target(self, dialogue: Dialogue, error: MoveError) -> bool:
+        """Send ABORT and wait a little for ABORTED, which says that the target has cleared up."""
+        abort = Abort(move=self.id, epoch=EPOCH, code=error.code, reason=error.reason[:1000])
+        try:
+            async with asyncio.timeout(ABORT_ANSWER_S):
+                await dialogue.session.send(abort)
+                while True:
+                    message = await dialogue.session.receive()
+                    if isinstance(message, Aborted) and message.move == self.id:
+                        return True
+        except (TimeoutError, *EXPECTED):
+            return False

@@ -1,0 +1,227 @@
+"""What is checked before anything is touched: whether the container can move, and whether it fits the target.
+
+Each objection says what is in the way and what to do about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamhop.content.container_config import CreationRequest, Refusal, creation_request, unsupported
+from streamhop.content.image_layers import describe
+from streamhop.engine.capabilities import HostCapabilities, host_capabilities, problems
+from streamhop.engine.docker import EngineError, NotFound
+from streamhop.engine.processes import container_pids, resident_bytes
+from streamhop.engine.upperdir import upperdir_of
+
+from .errors import PreflightError
+from .host import Host
+from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
+
+PROCESSES_MAX = 4096
+
+_SHM = "/dev/shm"  # noqa: S108 - a mount point inside the container
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContainer:
+    """The container to move, as the preflight found it."""
+
+    id: str
+    name: str
+    init_pid: int
+    runtime: str
+    restart_policy: Mapping[str, Any]
+    trees: Mapping[str, Path]
+    """Where each tree of the container is on this host."""
+
+    manifest: Manifest
+
+
+async def check_as_source(host: Host, container: str, new_name: str | None) -> SourceContainer:
+    """Look at the container and at this host.
+
+    :param container: name or ID as the user wrote it.
+    :param new_name: name at the target, if it is to be another.
+    :raises PreflightError: there is no such container, or it cannot move.
+    :raises EngineError: Docker does not answer.
+    """
+    engine = host.engine
+    try:
+        found = await engine.inspect_container(container)
+    except NotFound:
+        raise PreflightError(f"there is no container {container!r}", "`streamhop ps` lists what runs here") from None
+    capabilities = await host_capabilities(engine)
+    objections = unsupported(found)
+    objections += [Refusal(problem.reason, problem.fix) for problem in problems(capabilities)]
+    if objections:
+        raise _refused(objections)
+    init_pid = found["State"]["Pid"]
+    processes = await asyncio.to_thread(container_pids, init_pid)
+    if len(processes) > PROCESSES_MAX:
+        raise PreflightError(f"the container has {len(processes)} processes, at most {PROCESSES_MAX} can move")
+    name = found["Name"].removeprefix("/")
+    trees = {ROOTFS_TREE: await asyncio.to_thread(upperdir_of, init_pid)}
+    shm = Path(f"/proc/{init_pid}/root{_SHM}")
+    if await asyncio.to_thread(os.path.ismount, shm) and found["HostConfig"].get("IpcMode") != "none":
+        trees[SHM_TREE] = shm
+    memory_bytes = await asyncio.to_thread(resident_bytes, processes)
+    _check_room_for_dump(host, memory_bytes)
+    return SourceContainer(
+        id=found["Id"],
+        name=name,
+        init_pid=init_pid,
+        runtime=found["HostConfig"]["Runtime"],
+        restart_policy=found["HostConfig"].get("RestartPolicy") or {},
+        trees=trees,
+        manifest=Manifest(
+            container=name,
+            architecture=os.uname().machine,
+            page_size=os.sysconf("SC_PAGE_SIZE"),
+            memory_bytes=memory_bytes,
+            trees=tuple(trees),
+            versions=_versions(capabilities),
+            image=await describe(engine, found["Image"]),
+            request=creation_request(found, new_name=new_name, runtime=host.config.runtime_name),
+        ),
+    )
+
+
+def _check_room_for_dump(host: Host, memory_bytes: int) -> None:
+    free = shutil.disk_usage(host.config.run_dir).free
+    if free < memory_bytes * 1.1:
+        raise PreflightError(
+            f"the final dump needs about {memory_bytes >> 20} MiB in {host.config.run_dir}, {free >> 20} MiB are free",
+            "make that tmpfs larger, or set run_dir to a larger one",
+        )
+
+
+def _refused(objections: list[Refusal]) -> PreflightError:
+    more = f" (and {len(objections) - 1} more)" if len(objections) > 1 else ""
+    return PreflightError(f"{objections[0].reason}{more}", objections[0].fix)
+
+
+def _versions(capabilities: HostCapabilities) -> dict[str, str]:
+    return {
+        "docker": capabilities.docker,
+        "runc": capabilities.runc,
+        "criu": capabilities.criu,
+        "kernel": capabilities.kernel,
+    }
+
+
+async def check_as_target(host: Host, manifest: Manifest) -> list[Refusal]:
+    """Whether this host can take the container; an empty list if it can.
+
+    :raises EngineError: Docker does not answer.
+    """
+    capabilities = await host_capabilities(host.engine)
+    objections = [Refusal(f"at the target, {problem.reason}", problem.fix) for problem in problems(capabilities)]
+    machine = os.uname().machine
+    if manifest.architecture != machine:
+        objections.append(Refusal(f"it is an image of {manifest.architecture} memory, this host is {machine}", ""))
+    page_size = os.sysconf("SC_PAGE_SIZE")
+    if manifest.page_size != page_size:
+        objections.append(Refusal(f"its pages have {manifest.page_size} bytes, this host's have {page_size}", ""))
+    if _version(manifest.versions.get("criu", "")) > _version(capabilities.criu):
+        objections.append(
+            Refusal(
+                f"the source has CRIU {manifest.versions['criu']}, this host has {capabilities.criu}",
+                "install the same CRIU or a later one at the target",
+            )
+        )
+    if host.config.runtime_name not in capabilities.runtimes:
+        objections.append(
+            Refusal(
+                f"Docker does not know the runtime {host.config.runtime_name!r}", "run `streamhop setup` at the target"
+            )
+        )
+    objections += _check_room(host, manifest)
+    objections += await _check_name_and_networks(host, manifest.request)
+    objections += await asyncio.to_thread(_check_ports, manifest.request)
+    return objections
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+
+
+def _check_room(host: Host, manifest: Manifest) -> Iterator[Refusal]:
+    """Memory is counted twice: what changes before the freeze is stored beside what it replaces, at worst."""
+    if manifest.memory_bytes > host.config.memory_bytes_max:
+        yield Refusal(
+            f"it has {manifest.memory_bytes >> 20} MiB of memory, the target takes at most "
+            f"{host.config.memory_bytes_max >> 20} MiB",
+            "raise memory_bytes_max in the target's configuration",
+        )
+    needed = manifest.memory_bytes + sum(layer.size for layer in manifest.image.layers)
+    free = shutil.disk_usage(host.config.state_dir).free
+    if free < needed:
+        yield Refusal(
+            f"the target needs up to {needed >> 20} MiB in {host.config.state_dir}, {free >> 20} MiB are free",
+            "make room there",
+        )
+
+
+async def _check_name_and_networks(host: Host, request: CreationRequest) -> list[Refusal]:
+    objections: list[Refusal] = []
+    try:
+        await host.engine.inspect_container(request.name)
+    except NotFound:
+        pass
+    else:
+        objections.append(
+            Refusal(
+                f"the target has a container named {request.name!r} already",
+                "remove it there, or move under another name: PEER:NEWNAME",
+            )
+        )
+    for network in request.networks:
+        try:
+            await host.engine.inspect_network(network)
+        except NotFound:
+            objections.append(
+                Refusal(f"the target has no network {network!r}", f"create it there: docker network create {network}")
+            )
+        except EngineError as error:
+            objections.append(Refusal(f"the target's network {network!r} cannot be used: {error}", ""))
+    return objections
+
+
+def _check_ports(request: CreationRequest) -> list[Refusal]:
+    """Try to bind what the container publishes. A port may still be taken later; that ends the move then."""
+    return [
+        Refusal(f"port {port}/{protocol} is taken at the target: {error}", "free it there")
+        for address, port, protocol in published_ports(request.body)
+        if (error := _bind_error(address, port, protocol))
+    ]
+
+
+def published_ports(body: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
+    """Yield (host address or "", host port, ``tcp`` or ``udp``) of each port that has a fixed number on the host."""
+    for port, bindings in (body.get("HostConfig", {}).get("PortBindings") or {}).items():
+        _, _, protocol = port.partition("/")
+        for binding in bindings or ():
+            number = binding.get("HostPort") or ""
+            if number.isascii() and number.isdigit() and 0 < int(number) < 65536 and protocol in ("tcp", "udp", ""):
+                yield binding.get("HostIp") or "", int(number), protocol or "tcp"
+
+
+def _bind_error(address: str, port: int, protocol: str) -> str | None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    with socket.socket(family, kind) as trial:
+        if protocol == "tcp":
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((address, port))
+        except OSError as error:
+            return error.strerror
+    return None

@@ -1,0 +1,209 @@
+"""Receives a container's content: verifies it, keeps it in the spool, applies it where it belongs as soon as it can."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from blake3 import blake3
+
+from streamhop.content.image_layers import ImageAssembler
+from streamhop.content.memory import PageStore
+from streamhop.content.trees import TreeApplier
+from streamhop.net import IncomingStream, PeerSession
+from streamhop_protocol.errors import IntegrityError, LimitError, UnexpectedError
+from streamhop_protocol.messages import StreamKind
+
+from .manifest import TREES
+
+FINAL_PARTS = frozenset({"pages", "files"})
+"""Parts of the final stage that come once; a final tree comes once for each tree."""
+
+IMAGE_FILE_BYTES_MAX = 256 * 1024 * 1024
+IMAGE_FILES_MAX = 16384
+
+
+class Receiver:
+    """Everything that comes over the streams of one move.
+
+    :param layers: takes the image's layers.
+    :param pages: takes memory.
+    :param trees: names of the trees that the manifest announced.
+    :param files_dir: takes the process images of the final dump.
+    """
+
+    def __init__(
+        self,
+        layers: ImageAssembler,
+        lacking: frozenset[str],
+        pages: PageStore,
+        trees: tuple[str, ...],
+        spool: Path,
+        tree_bytes_max: int,
+    ) -> None:
+        self._layers = layers
+        self._lacking = set(lacking)
+        self._pages = pages
+        self._trees = {name: _TreeQueue(spool / f"tree-{number}", tree_bytes_max) for number, name in enumerate(trees)}
+        self.files_dir = spool / "files"
+        self.files_dir.mkdir(mode=0o700)
+        self._files_bytes = 0
+        self._final_seen: Counter[str] = Counter()
+        self._changed = asyncio.Condition()
+
+    # -- what others wait for --------------------------------------------------------------------------------------
+
+    async def layers_complete(self) -> None:
+        """Return when every lacking layer is here and verified."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._lacking)
+
+    async def final_complete(self) -> None:
+        """Return when the whole final stage is here and the trees are applied."""
+        expected = FINAL_PARTS | {f"tree {name}" for name in self._trees}
+        async with self._changed:
+            await self._changed.wait_for(lambda: expected <= self._final_seen.keys())
+        for queue in self._trees.values():
+            await queue.drained()
+
+    async def apply_trees(self, roots: Mapping[str, Path]) -> None:
+        """Apply each tree's rounds, in order, below its root as they arrive; runs until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for name, queue in self._trees.items():
+                group.create_task(queue.apply_to(roots[name]))
+
+    # -- streams ---------------------------------------------------------------------------------------------------
+
+    async def receive(self, session: PeerSession) -> None:
+        """Take every stream the peer opens; runs until cancelled.
+
+        :raises ProtocolError: a stream that was not announced, or content that is not what it claims to be.
+        :raises OSError: it cannot be stored.
+        """
+        async with asyncio.TaskGroup() as group:
+            while True:
+                stream = await session.accept_stream()
+                group.create_task(self._one(stream))
+
+    async def _one(self, stream: IncomingStream) -> None:
+        match stream.kind:
+            case StreamKind.LAYER:
+                await self._layer(stream)
+            case StreamKind.MEMORY:
+                await self._memory(stream)
+            case StreamKind.TREE:
+                await self._tree(stream)
+            case StreamKind.FINAL:
+                await self._final(stream)
+        await stream.done({})
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _layer(self, stream: IncomingStream) -> None:
+        digest = stream.attributes.get("digest")
+        if not isinstance(digest, str) or digest not in self._lacking:
+            raise UnexpectedError("a layer that was not asked for")
+        writer = self._layers.blob_writer(digest)
+        async for chunk in stream:
+            await asyncio.to_thread(writer.write, chunk.data)
+        await asyncio.to_thread(writer.commit)
+        self._lacking.discard(digest)
+
+    async def _memory(self, stream: IncomingStream) -> None:
+        if self._final_seen:
+            raise UnexpectedError("a round of memory after the final stage began")
+        async for chunk in stream:
+            await asyncio.to_thread(self._pages.apply, chunk.meta, chunk.data)
+
+    async def _tree(self, stream: IncomingStream) -> None:
+        name = stream.attributes.get("tree")
+        if name not in TREES or name not in self._trees:
+            raise UnexpectedError("a tree that was not announced")
+        await self._trees[name].take(stream)
+
+    async def _final(self, stream: IncomingStream) -> None:
+        part = stream.attributes.get("part")
+        if part == "tree":
+            await self._tree(stream)
+            part = f"tree {stream.attributes['tree']}"
+        elif part == "pages":
+            self._pages.begin_final()
+            async for chunk in stream:
+                await asyncio.to_thread(self._pages.apply, chunk.meta, chunk.data)
+        elif part == "files":
+            await self._image_files(stream)
+        else:
+            raise UnexpectedError("an unknown part of the final stage")
+        self._final_seen[part] += 1
+        if self._final_seen[part] > 1:
+            raise UnexpectedError(f"final {part} came twice")
+
+    async def _image_files(self, stream: IncomingStream) -> None:
+        names: dict[str, int] = {}
+        async for chunk in stream:
+            meta = chunk.meta
+            name = meta.get("name") if isinstance(meta, dict) else None
+            offset = meta.get("offset") if isinstance(meta, dict) else None
+            self._pages.check_file_name(name)
+            if offset != names.get(name, 0):
+                raise UnexpectedError(f"a piece of {name} out of order")
+            names[name] = offset + len(chunk.data)
+            self._files_bytes += len(chunk.data)
+            if self._files_bytes > IMAGE_FILE_BYTES_MAX or len(names) > IMAGE_FILES_MAX:
+                raise LimitError("the process images are too large or too many")
+            await asyncio.to_thread(_append, self.files_dir / name, chunk.data, new=offset == 0)
+
+
+def _append(path: Path, data: bytes | memoryview, *, new: bool) -> None:
+    with path.open("xb" if new else "ab") as file:
+        file.write(data)
+
+
+class _TreeQueue:
+    """The rounds of one tree: spooled as they arrive, applied in order once the root is there."""
+
+    def __init__(self, prefix: Path, bytes_max: int) -> None:
+        self._prefix = prefix
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._taken = 0
+        self._waiting: asyncio.Queue[Path] = asyncio.Queue()
+
+    async def take(self, stream: IncomingStream) -> None:
+        """Spool one round; the peer waits for its end before it sends the next."""
+        path = self._prefix.with_name(f"{self._prefix.name}-{self._taken}")
+        self._taken += 1
+        hasher = blake3()
+        with path.open("xb") as file:
+            async for chunk in stream:
+                self._bytes += len(chunk.data)
+                if self._bytes > self._bytes_max:
+                    raise LimitError(f"more than {self._bytes_max} bytes of files")
+                hasher.update(chunk.data)
+                file.write(len(chunk.data).to_bytes(4, "big"))
+                await asyncio.to_thread(file.write, chunk.data)
+        if stream.end_attributes.get("digest") != hasher.digest():
+            raise IntegrityError("the files that arrived are not those that were sent")
+        self._waiting.put_nowait(path)
+
+    async def apply_to(self, root: Path) -> None:
+        """Apply rounds below ``root`` until cancelled."""
+        while True:
+            path = await self._waiting.get()
+            await asyncio.to_thread(_apply_tree, path, root, self._bytes_max)
+            self._waiting.task_done()
+
+    async def drained(self) -> None:
+        """Return when everything taken is applied."""
+        await self._waiting.join()
+
+
+def _apply_tree(path: Path, root: Path, bytes_max: int) -> None:
+    applier = TreeApplier(root, allow_devices=False, quota_bytes=bytes_max)
+    with path.open("rb") as file:
+        while length := file.read(4):
+            applier.feed(file.read(int.from_bytes(length, "big")))
+    applier.finish()
+    path.unlink()

@@ -1,0 +1,66 @@
+"""What a move counted: bytes by kind and codec, rounds, phases; and the report it ends with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamhop.telemetry.events import Timeline
+
+from .policy import RoundResult, Verdict
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts kept while a move runs; all bytes are as they are on the wire unless named raw."""
+
+    timeline: Timeline = field(default_factory=Timeline)
+    wire_by_kind: Counter[str] = field(default_factory=Counter)
+    wire_by_codec: Counter[str] = field(default_factory=Counter)
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    layers_sent: int = 0
+    layers_reused: int = 0
+    downtime_s: float = 0.0
+    predicted_downtime_s: float | None = None
+    target_timings: dict[str, float] = field(default_factory=dict)
+
+    def add_round(self, number: int, result: RoundResult, verdict: Verdict) -> None:
+        """Note one round of pre-copy and what was decided after it."""
+        self.predicted_downtime_s = round(verdict.predicted_downtime_s, 4)
+        self.rounds.append(
+            {
+                "number": number,
+                "pages": result.pages,
+                "deferred_pages": result.deferred_pages,
+                "bytes": result.raw_bytes,
+                "wire_bytes": result.wire_bytes,
+                "seconds": round(result.seconds, 4),
+                "predicted_downtime_s": self.predicted_downtime_s,
+                "decision": verdict.decision.value,
+                "reason": verdict.reason,
+            }
+        )
+
+    def report(self, container: str, source: str, target: str, wire_bytes: int) -> dict[str, Any]:
+        """The report of a finished move, as ``--format json`` prints it."""
+        kinds = ("layers", "writable_layer", "memory_precopy", "memory_final")
+        return {
+            "outcome": "moved",
+            "container": container,
+            "source": source,
+            "target": target,
+            "total_s": round(self.timeline.elapsed_s(), 4),
+            "downtime_s": round(self.downtime_s, 4),
+            "predicted_downtime_s": self.predicted_downtime_s,
+            "rounds": self.rounds,
+            "bytes": {
+                **{kind: self.wire_by_kind[kind] for kind in kinds},
+                "wire": wire_bytes,
+                "by_codec": dict(self.wire_by_codec),
+            },
+            "layers_sent": self.layers_sent,
+            "layers_reused": self.layers_reused,
+            "timeline": self.timeline.phases(),
+            "target_timeline": self.target_timings,
+        }

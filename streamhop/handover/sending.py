@@ -1,0 +1,178 @@
+"""Sends a container's content over a session: layers once, memory and trees in rounds, then the last difference."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from streamhop.content.image_layers import ImageDescription, read_layers
+from streamhop.content.memory import FinalImage, MemorySource
+from streamhop.content.trees import TreeScanner, shared_mapped_files
+from streamhop.engine.docker import Engine
+from streamhop.engine.processes import ProcessRef
+from streamhop.net import OutgoingStream, PeerSession
+from streamhop.telemetry.events import EventLog
+from streamhop_protocol.messages import StreamKind
+
+from .concurrency import in_thread
+from .policy import RoundResult
+from .report import Tally
+
+PROGRESS_INTERVAL_S = 0.25
+"""How often a stream tells how far it is."""
+
+IMAGE_FILE_CHUNK_BYTES = 256 * 1024
+
+
+class Sender:
+    """Everything that goes over the streams of one move."""
+
+    def __init__(
+        self, session: PeerSession, engine: Engine, seed: int, trees: Mapping[str, Path], tally: Tally, events: EventLog
+    ) -> None:
+        self._session = session
+        self._engine = engine
+        self._memory = MemorySource(seed=seed)
+        self._trees = {name: TreeScanner(root, overlay_upper=name == "rootfs") for name, root in trees.items()}
+        self._tally = tally
+        self._events = events
+
+    # -- one stream ------------------------------------------------------------------------------------------------
+
+    async def _open(self, kind: StreamKind, label: str, counted_as: str, **attributes: object) -> _CountedStream:
+        stream = await self._session.open_stream(kind, attributes)
+        return _CountedStream(stream, label, counted_as, self._tally, self._events)
+
+    # -- layers ----------------------------------------------------------------------------------------------------
+
+    async def layers(self, image: ImageDescription, wanted: frozenset[str]) -> None:
+        """Send the blobs in ``wanted``; returns when the target has verified each."""
+        if not wanted:
+            return
+        sizes = {layer.digest: layer.size for layer in image.layers}
+        async for digest, content in read_layers(self._engine, image, wanted):
+            stream = await self._open(
+                StreamKind.LAYER, f"layer {digest.removeprefix('sha256:')[:12]}", "layers", digest=digest
+            )
+            stream.total_bytes = sizes.get(digest)
+            async for data in content:
+                await stream.write(data)
+            await stream.finish()
+
+    # -- rounds ----------------------------------------------------------------------------------------------------
+
+    async def round(self, number: int, processes: Sequence[ProcessRef], memory_bytes: int) -> RoundResult:
+        """One pass over memory and trees while the container runs; returns when the target holds all of it."""
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            memory = group.create_task(self._memory_round(number, processes, memory_bytes))
+            trees = group.create_task(self._tree_round(number, processes))
+        stream, tree_wire = memory.result(), trees.result()
+        stats = self._memory.last_round
+        return RoundResult(
+            pages=stats.changed_pages,
+            deferred_pages=stats.deferred_pages,
+            raw_bytes=stream.raw_bytes,
+            wire_bytes=stream.wire_bytes + tree_wire,
+            seconds=time.monotonic() - began,
+        )
+
+    async def _memory_round(self, number: int, processes: Sequence[ProcessRef], memory_bytes: int) -> _CountedStream:
+        stream = await self._open(StreamKind.MEMORY, "memory", "memory_precopy", round=number)
+        stream.total_bytes = memory_bytes if number == 0 else None
+        async for batch in in_thread(self._memory.round(processes)):
+            await stream.write(batch.data, batch.meta)
+        await stream.finish()
+        return stream
+
+    async def _tree_round(self, number: int, processes: Sequence[ProcessRef], *, final: bool = False) -> int:
+        """Send what changed in every tree; returns the bytes on the wire."""
+        mapped = await asyncio.to_thread(shared_mapped_files, [p.host_pid for p in processes], self._trees)
+        wire_bytes = 0
+        for name, scanner in self._trees.items():
+            changes = await asyncio.to_thread(scanner.scan, mapped.get(name, frozenset()))
+            if changes.empty and not final:
+                continue
+            kind = StreamKind.FINAL if final else StreamKind.TREE
+            attributes = {"part": "tree"} if final else {"round": number}
+            stream = await self._open(kind, f"tree {name}", "writable_layer", tree=name, **attributes)
+            async for chunk in in_thread(changes.chunks()):
+                await stream.write(chunk)
+            await stream.finish(digest=changes.digest)
+            wire_bytes += stream.wire_bytes
+        return wire_bytes
+
+    # -- while frozen ----------------------------------------------------------------------------------------------
+
+    async def final_trees(self, processes: Sequence[ProcessRef]) -> None:
+        """Send the last changes of every tree; the container must be frozen."""
+        await self._tree_round(0, processes, final=True)
+
+    async def final_memory(self, image_dir: Path) -> bytes:
+        """Compare the dump in ``image_dir`` with what was sent, send the difference; returns the image's digest."""
+        final = await asyncio.to_thread(self._memory.final, image_dir)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._final_pages(final))
+            group.create_task(self._final_files(final))
+        return await asyncio.to_thread(final.digest)
+
+    async def _final_pages(self, final: FinalImage) -> None:
+        stream = await self._open(StreamKind.FINAL, "final memory", "memory_final", part="pages")
+        async for batch in in_thread(final.batches()):
+            await stream.write(batch.data, batch.meta)
+        await stream.finish()
+
+    async def _final_files(self, final: FinalImage) -> None:
+        stream = await self._open(StreamKind.FINAL, "process images", "memory_final", part="files")
+        for path in final.image_files():
+            content = await asyncio.to_thread(path.read_bytes)
+            for offset in range(0, max(1, len(content)), IMAGE_FILE_CHUNK_BYTES):
+                piece = content[offset : offset + IMAGE_FILE_CHUNK_BYTES]
+                await stream.write(piece, {"name": path.name, "offset": offset})
+        await stream.finish()
+
+
+class _CountedStream:
+    """An outgoing stream that tells its progress and adds itself to the tally when it ends."""
+
+    def __init__(self, stream: OutgoingStream, label: str, counted_as: str, tally: Tally, events: EventLog) -> None:
+        self._stream = stream
+        self._label = label
+        self._counted_as = counted_as
+        self._tally = tally
+        self._events = events
+        self._told_at = 0.0
+        self.total_bytes: int | None = None
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes written, before compression."""
+        return self._stream.raw_bytes
+
+    @property
+    def wire_bytes(self) -> int:
+        """Bytes written, as they are on the wire."""
+        return self._stream.wire_bytes
+
+    async def write(self, data: bytes | memoryview, meta: object | None = None) -> None:
+        """Send one chunk; waits for credit."""
+        await self._stream.write(data, meta)
+        now = time.monotonic()
+        if now - self._told_at >= PROGRESS_INTERVAL_S:
+            self._told_at = now
+            self._events.emit(
+                "progress",
+                stream=self._label,
+                raw_bytes=self.raw_bytes,
+                wire_bytes=self.wire_bytes,
+                total_bytes=self.total_bytes,
+            )
+
+    async def finish(self, **attributes: object) -> None:
+        """End the stream and wait until the target has accepted all of it."""
+        await self._stream.finish(attributes)
+        self._tally.wire_by_kind[self._counted_as] += self.wire_bytes
+        self._tally.wire_by_codec.update(self._stream.wire_bytes_by_codec)
+        self._events.emit("stream_finished", stream=self._label, raw_bytes=self.raw_bytes, wire_bytes=self.wire_bytes)

@@ -1,0 +1,58 @@
+"""What the source does to its own container besides reading it: freeze, thaw, let go. Used by a move and by recovery.
+
+Each is safe to repeat: recovery cannot know how far the last one came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from streamhop.engine.docker import Engine, NotFound
+from streamhop.engine.netgate import close_gate, open_gate
+
+
+async def freeze(engine: Engine, container: str, init_pid: int) -> None:
+    """Close the network gate, then pause.
+
+    The gate comes first: what the kernel of a frozen container acknowledged, the dump would not hold.
+    """
+    await close_gate(init_pid)
+    await engine.pause(container)
+
+
+async def thaw(engine: Engine, container: str) -> None:
+    """Make the container go on as before a freeze, whichever part of the freeze was done."""
+    state = (await engine.inspect_container(container))["State"]
+    if not state["Running"]:
+        return
+    await open_gate(state["Pid"])
+    if state["Paused"]:
+        await engine.unpause(container)
+
+
+async def forbid_restart(engine: Engine, container: str) -> None:
+    """Make sure that neither dockerd nor a reboot brings the container up again."""
+    await engine.update_restart_policy(container, {"Name": "no", "MaximumRetryCount": 0})
+
+
+async def allow_restart(engine: Engine, container: str, policy: Mapping[str, Any]) -> None:
+    """Give the container its restart policy back."""
+    if policy.get("Name") not in (None, "", "no"):
+        await engine.update_restart_policy(container, dict(policy))
+
+
+async def remove_moved(engine: Engine, container: str) -> None:
+    """Remove the frozen copy of a container that runs elsewhere now.
+
+    It is killed while frozen, so that it never runs another instruction, and with the gate open, so that its
+    kernel closes the connections towards clients: they reconnect at once instead of waiting for a time-out.
+    """
+    try:
+        state = (await engine.inspect_container(container))["State"]
+        if state["Running"]:
+            await open_gate(state["Pid"])
+            await engine.kill(container)
+        await engine.remove(container, force=True)
+    except NotFound:
+        return

@@ -1,0 +1,225 @@
+"""The command line against a fake daemon on a real unix socket."""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from streamhop.cli.main import Duration, _split_new_name, cli
+from streamhop.cli.render import BarProgress, PlainProgress, printable, report_table, size
+
+REPORT: dict[str, Any] = {
+    "outcome": "moved",
+    "container": "web",
+    "source": "edge-a",
+    "target": "edge-b",
+    "total_s": 12.5,
+    "downtime_s": 0.61,
+    "rounds": [{}, {}],
+    "bytes": {
+        "layers": 1,
+        "writable_layer": 2,
+        "memory_precopy": 3_000_000,
+        "memory_final": 40_000,
+        "wire": 5_000_000,
+        "by_codec": {"zstd": 5},
+    },
+    "layers_sent": 1,
+    "layers_reused": 2,
+    "timeline": [],
+}
+FAILED = {
+    "outcome": "failed",
+    "code": "refused",
+    "exit_code": 13,
+    "runs_at": "source",
+    "reason": "the peer refuses: \x1b[31mprivileged\x1b[0m",
+    "fix": "drop it",
+}
+EVENTS = [
+    {"event": "phase", "at_s": 0.0, "phase": "offer"},
+    {"event": "progress", "at_s": 0.1, "stream": "memory", "raw_bytes": 5, "wire_bytes": 2, "total_bytes": 10},
+    {"event": "stream_finished", "at_s": 0.2, "stream": "memory", "raw_bytes": 10, "wire_bytes": 4},
+    {
+        "event": "round",
+        "at_s": 0.2,
+        "number": 0,
+        "pages": 3,
+        "wire_bytes": 4,
+        "seconds": 0.1,
+        "predicted_downtime_s": 0.4,
+        "reason": "because",
+    },
+    {"event": "remark", "at_s": 0.3, "text": "something"},
+]
+
+
+class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+    def __init__(self, path: Path) -> None:
+        self.bodies: list[Any] = []
+        self.result: dict[str, Any] = REPORT
+        self.ends_early = False
+        super().__init__(str(path), Handler)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: FakeDaemon
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
+        pass
+
+    def _answer(self, body: bytes, status: int = 200) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.bodies.append(body)
+        if body["peer"].startswith("nowhere:"):
+            refusal = {"code": "usage", "reason": "not an address", "fix": "", "exit_code": 2, "runs_at": "source"}
+            self._answer(json.dumps(refusal).encode(), 400)
+            return
+        self._answer(b'{"id": "1"}', 202)
+
+    def do_GET(self) -> None:
+        if self.path == "/v1/containers":
+            self._answer(b'[{"name": "web", "image": "i:1", "status": "Up", "memory": "1 MB"}]')
+            return
+        events = (
+            EVENTS
+            if self.server.ends_early
+            else [*EVENTS, {"event": "finished", "at_s": 1.0, "result": self.server.result}]
+        )
+        self._answer(b"".join(json.dumps(event).encode() + b"\n" for event in events))
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
+    with FakeDaemon(tmp_path / "control.sock") as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def run(tmp_path: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["--socket", str(tmp_path / "control.sock"), *arguments])
+
+
+def test_a_move_prints_its_table_on_stdout_and_its_progress_on_stderr(daemon: FakeDaemon, tmp_path: Path) -> None:
+    result = run(tmp_path, "migrate", "web", "edge-b:web2", "--max-downtime", "750ms", "--max-rounds", "3")
+    assert result.exit_code == 0
+    assert daemon.bodies == [
+        {
+            "container": "web",
+            "peer": "edge-b",
+            "new_name": "web2",
+            "max_downtime_s": 0.75,
+            "max_rounds": 3,
+            "on_no_converge": None,
+        }
+    ]
+    assert "0.610 s" in result.stdout
+    assert "offer" not in result.stdout
+    assert "predicted downtime 0.40 s" in result.stderr
+
+
+def test_json_is_all_there_is_on_stdout(daemon: FakeDaemon, tmp_path: Path) -> None:
+    result = run(tmp_path, "migrate", "web", "edge-b", "--format", "json")
+    assert json.loads(result.stdout) == REPORT
+
+
+def test_a_failed_move_says_where_it_runs_and_exits_with_its_code(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.result = FAILED
+    result = run(tmp_path, "migrate", "web", "edge-b")
+    assert result.exit_code == 13
+    assert result.stdout == ""
+    assert "it runs on here, as it was" in result.stderr
+    assert "drop it" in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+def test_a_daemon_that_ends_during_a_move_is_told(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.ends_early = True
+    result = run(tmp_path, "migrate", "web", "edge-b")
+    assert result.exit_code == 1
+    assert "ended before the move did" in result.stderr
+
+
+def test_bad_input_exits_with_2(daemon: FakeDaemon, tmp_path: Path) -> None:
+    assert run(tmp_path, "migrate", "web", "nowhere:x:y:z").exit_code == 2
+    assert run(tmp_path, "migrate", "web", "edge-b", "--max-downtime", "soon").exit_code == 2
+    assert run(tmp_path, "migrate", "web", "edge-b", "--max-rounds", "0").exit_code == 2
+
+
+def test_no_daemon_is_one_clear_line(tmp_path: Path) -> None:
+    result = run(tmp_path, "ps")
+    assert result.exit_code == 1
+    assert "no daemon serves" in result.stderr
+
+
+def test_ps_lists(daemon: FakeDaemon, tmp_path: Path) -> None:
+    assert "web" in run(tmp_path, "ps").stdout
+    assert json.loads(run(tmp_path, "ps", "--format", "json").stdout)[0]["image"] == "i:1"
+
+
+@pytest.mark.parametrize(
+    ("text", "peer", "new_name"),
+    [
+        ("edge-b", "edge-b", None),
+        ("edge-b:web2", "edge-b", "web2"),
+        ("10.0.0.2:4711", "10.0.0.2:4711", None),
+        ("10.0.0.2:4711:web2", "10.0.0.2:4711", "web2"),
+        ("[::1]:4711", "[::1]:4711", None),
+        ("[::1]:4711:web2", "[::1]:4711", "web2"),
+        ("[::1]", "[::1]", None),
+    ],
+)
+def test_peer_and_new_name(text: str, peer: str, new_name: str | None) -> None:
+    assert _split_new_name(text) == (peer, new_name)
+
+
+def test_durations() -> None:
+    convert = Duration().convert
+    assert [convert(text, None, None) for text in ("500ms", "2s", "1.5", "1m")] == [0.5, 2.0, 1.5, 60.0]
+    for text in ("0", "-1s", "s", "1h", "nan"):
+        with pytest.raises(click.BadParameter):
+            convert(text, None, None)
+
+
+def test_bars_and_lines_take_every_event() -> None:
+    for make in (BarProgress, PlainProgress):
+        console = Console(record=True, force_terminal=True, width=120, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+        progress = make(console)
+        for event in EVENTS:
+            progress.event(event)
+        progress.close()
+        assert "predicted downtime 0.40 s" in console.export_text()
+        console.file.close()
+
+
+def test_sizes_and_names_read_well() -> None:
+    assert [size(count) for count in (0, 999, 1500, 2_500_000, 7e12)] == [
+        "0 B",
+        "999 B",
+        "1.5 kB",
+        "2.5 MB",
+        "7000.0 GB",
+    ]
+    assert printable("a\x1b[31m\u202eb\n") == "a\ufffd[31m\ufffdb\ufffd"
+    assert report_table(REPORT).row_count >= 8

@@ -1,0 +1,69 @@
+"""Clean-up that a cancel cannot cut short, and blocking iterators read from a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from streamhop.handover.concurrency import in_thread, uninterrupted
+
+
+async def test_uninterrupted_ends_before_the_cancel_is_raised() -> None:
+    started, go_on, done = asyncio.Event(), asyncio.Event(), False
+
+    async def work() -> None:
+        nonlocal done
+        started.set()
+        await go_on.wait()
+        done = True
+
+    task = asyncio.create_task(uninterrupted(work()))
+    await started.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done
+
+
+async def test_uninterrupted_hands_results_and_errors_on() -> None:
+    async def give(value: int) -> int:
+        if value < 0:
+            raise ValueError(value)
+        return value
+
+    assert await uninterrupted(give(3)) == 3
+    with pytest.raises(ValueError, match="-1"):
+        await uninterrupted(give(-1))
+
+
+async def test_a_cancelled_reader_waits_for_the_step_under_way() -> None:
+    in_step, finish = threading.Event(), threading.Event()
+
+    def steps() -> Iterator[int]:
+        yield 1
+        in_step.set()
+        assert finish.wait(5)
+        yield 2
+
+    async def read() -> None:
+        async for _ in in_thread(steps()):
+            pass
+
+    task = asyncio.create_task(read())
+    await asyncio.to_thread(in_step.wait, 5)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    finish.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_everything_is_read_in_order() -> None:
+    assert [item async for item in in_thread(iter(range(5)))] == [0, 1, 2, 3, 4]

@@ -1,0 +1,59 @@
+"""The journal keeps what was promised, in order, over restarts."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from streamhop.handover.journal import Journal
+from streamhop.handover.states import Role, State
+
+MOVE, OTHER = b"m" * 16, b"o" * 16
+
+
+def test_the_newest_record_counts_and_details_add_up(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "journal.sqlite"
+    journal = Journal(path)
+    journal.record(MOVE, Role.SOURCE, 1, State.PRECOPY, container="c", peer="p")
+    journal.record(MOVE, Role.SOURCE, 1, State.FREEZING)
+    journal.record(MOVE, Role.TARGET, 1, State.RECEIVING)
+    journal.close()
+    again = Journal(path)
+    record = again.latest(MOVE, Role.SOURCE)
+    assert record is not None
+    assert (record.state, record.details) == (State.FREEZING, {"container": "c", "peer": "p"})
+    assert again.latest(OTHER, Role.SOURCE) is None
+    assert [found.state for found in again.unfinished()] == [State.FREEZING, State.RECEIVING]
+    again.close()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_abort_that_the_peer_does_not_know_of_is_unfinished(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.record(MOVE, Role.SOURCE, 1, State.ABORTED, owes_abort=True)
+    assert len(journal.unfinished()) == 1
+    journal.record(MOVE, Role.SOURCE, 1, State.ABORTED, owes_abort=False)
+    assert journal.unfinished() == []
+    journal.close()
+
+
+def test_only_ended_moves_are_forgotten_oldest_first(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    moves = [bytes([number]) * 16 for number in range(4)]
+    journal.record(moves[0], Role.SOURCE, 1, State.RELEASED)
+    for move in moves[1:]:
+        journal.record(move, Role.SOURCE, 1, State.PRECOPY)
+        journal.record(move, Role.SOURCE, 1, State.DONE)
+    journal.forget_ended(keep=1)
+    left = [move for move in moves if journal.latest(move, Role.SOURCE) is not None]
+    assert left == [moves[0], moves[3]]
+    journal.close()
+
+
+def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(sqlite3.DatabaseError):
+        Journal(path)

@@ -1,0 +1,86 @@
+"""When to freeze: on the prediction, and never for ever."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamhop.handover.policy import (
+    Costs,
+    Decision,
+    PolicyOptions,
+    RoundResult,
+    decide,
+    predict_downtime_s,
+    predict_final_wire_bytes,
+)
+
+PAGE = 4096
+
+
+def round_of(wire: int, seconds: float, deferred: int = 0) -> RoundResult:
+    return RoundResult(
+        pages=wire // 1000, deferred_pages=deferred, raw_bytes=wire * 4, wire_bytes=wire, seconds=seconds
+    )
+
+
+def test_what_is_left_is_what_gets_dirty_during_the_last_round() -> None:
+    # 10 MB took 10 s; meanwhile 1 MB got dirty (0.1 MB/s) and took 1 s to send: 0.1 MB is left.
+    rounds = [round_of(10_000_000, 10.0), round_of(1_000_000, 1.0)]
+    assert predict_final_wire_bytes(rounds, PAGE) == pytest.approx(100_000)
+
+
+def test_deferred_pages_are_sent_in_the_end() -> None:
+    rounds = [round_of(10_000_000, 10.0), round_of(1_000_000, 1.0, deferred=100)]
+    assert predict_final_wire_bytes(rounds, PAGE) == pytest.approx(100_000 + 100 * PAGE / 4)
+
+
+def test_downtime_is_transfer_and_fixed_costs_and_round_trips() -> None:
+    predicted = predict_downtime_s(2_500_000, 2_500_000, 0.05, 200_000_000, Costs(0.3, 1e-9))
+    assert predicted == pytest.approx(0.3 + 0.2 + 1.0 + 0.1)
+
+
+def test_one_round_never_decides() -> None:
+    verdict = decide([round_of(10, 0.1)], 0.0, PolicyOptions(rounds_max=1), 0.1)
+    assert verdict.decision is Decision.CONTINUE
+
+
+def test_it_freezes_when_the_target_is_met_and_goes_on_when_not() -> None:
+    rounds = [round_of(10_000_000, 10.0), round_of(1_000_000, 1.0)]
+    assert decide(rounds, 0.4, PolicyOptions(downtime_s_max=0.5), 11).decision is Decision.FREEZE
+    assert decide(rounds, 0.6, PolicyOptions(downtime_s_max=0.5), 11).decision is Decision.CONTINUE
+
+
+@pytest.mark.parametrize(
+    ("rounds", "elapsed_s", "says"),
+    [
+        ([round_of(10_000_000, 10.0)] * 8, 80.0, "8 rounds"),
+        ([round_of(10_000_000, 10.0)] * 2, 700.0, "took 700 s"),
+        ([round_of(10_000_000, 10.0), round_of(9_900_000, 10.0), round_of(9_800_000, 10.0)], 30.0, "no longer shrink"),
+    ],
+)
+def test_every_stop_rule_freezes_or_gives_up_as_the_user_chose(
+    rounds: list[RoundResult], elapsed_s: float, says: str
+) -> None:
+    go = decide(rounds, 9.0, PolicyOptions(), elapsed_s)
+    abort = decide(rounds, 9.0, PolicyOptions(abort_if_unmet=True), elapsed_s)
+    assert (go.decision, abort.decision) == (Decision.FREEZE, Decision.GIVE_UP)
+    assert says in go.reason
+    assert says in abort.reason
+
+
+sizes = st.lists(st.tuples(st.integers(0, 10**9), st.floats(0, 1000)), min_size=1, max_size=20)
+
+
+@given(sizes, st.floats(0, 1e9), st.floats(0, 5))
+def test_predictions_are_finite_and_every_move_ends(
+    found: list[tuple[int, float]], bytes_per_s: float, rtt_s: float
+) -> None:
+    rounds = [round_of(wire, seconds) for wire, seconds in found]
+    final = predict_final_wire_bytes(rounds, PAGE)
+    assert 0 <= final <= 10**9
+    downtime = predict_downtime_s(final, bytes_per_s, rtt_s, 0, Costs())
+    options = PolicyOptions(rounds_max=len(rounds))
+    if len(rounds) >= 2:
+        assert decide(rounds, downtime, options, 0).decision is not Decision.CONTINUE

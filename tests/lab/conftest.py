@@ -1,0 +1,93 @@
+"""Two edge hosts with their daemons, and a client host, for the tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from hoplab import Host, Lab
+from hoplab.edge import EdgeDaemon, ProbeClient
+
+PORTS = {"redis": 6379, "nginx": 80, "postgres": 5432, "python": 8080}
+PROBES = {"redis": "redis", "nginx": "http", "postgres": "postgres", "python": "http"}
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The lab as these tests use it."""
+
+    lab: Lab
+    a: EdgeDaemon
+    b: EdgeDaemon
+    client: Host
+
+    def probe(self, service: str, *options: str) -> ProbeClient:
+        """A client that asks ``service`` on whichever edge answers."""
+        port = PORTS[service]
+        return ProbeClient(self.client, PROBES[service], [f"edge-a:{port}", f"edge-b:{port}"], *options)
+
+    def inventory(self) -> dict[str, Any]:
+        """Everything a move could leave behind, on both hosts."""
+        return {edge.host.name: inventory(edge.host) for edge in (self.a, self.b)}
+
+    def remove_containers(self) -> None:
+        """Make room for the next test."""
+        for edge in (self.a, self.b):
+            for container in edge.host.docker("ps", "--all", "--quiet").split():
+                edge.host.docker("rm", "--force", container)
+
+
+def inventory(host: Host) -> dict[str, Any]:
+    """What there is on a host: containers, images, files of streamhop, processes that belong to a restore or a dump."""
+    listing = (
+        "find /var/lib/streamhop/spool /run/streamhop/dumps /run/streamhop/restores -mindepth 1 2>/dev/null || true"
+    )
+    processes = host.exec(["ps", "-eo", "args="]).stdout.splitlines()
+    return {
+        "containers": sorted(host.docker("ps", "--all", "--format", "{{.Names}} {{.State}}").splitlines()),
+        "images": sorted(host.docker("images", "--all", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}").splitlines()),
+        "files": host.exec(listing).stdout.split(),
+        "processes": [
+            line for line in processes if any(name in line for name in ("criu", "runc ", "streamhop-runtime"))
+        ],
+    }
+
+
+def _edges(image_store: str) -> Iterator[Edges]:
+    name = f"t{image_store[:4]}"
+    with ExitStack() as stack:
+        lab = stack.enter_context(Lab.up(name, hosts=["edge-a", "edge-b"], clients=["client"], image_store=image_store))
+        a = stack.enter_context(EdgeDaemon(lab.host("edge-a"), ["edge-b"]))
+        b = stack.enter_context(EdgeDaemon(lab.host("edge-b"), ["edge-a"]))
+        yield Edges(lab, a, b, lab.host("client"))
+
+
+@pytest.fixture(scope="session")
+def classic() -> Iterator[Edges]:
+    """Edges with Docker's classic image store."""
+    yield from _edges("classic")
+
+
+@pytest.fixture(scope="session")
+def containerd() -> Iterator[Edges]:
+    """Edges with the containerd image store."""
+    yield from _edges("containerd")
+
+
+@pytest.fixture(params=["classic", "containerd"])
+def edges(request: pytest.FixtureRequest) -> Iterator[Edges]:
+    """Edges with either image store; containers of the test are removed after it."""
+    found: Edges = request.getfixturevalue(request.param)
+    yield found
+    found.remove_containers()
+
+
+@pytest.fixture
+def classic_edges(classic: Edges) -> Iterator[Edges]:
+    """Edges with the classic image store; containers of the test are removed after it."""
+    yield classic
+    classic.remove_containers()

@@ -1,0 +1,175 @@
+"""Whatever fails before GO: the source goes on with its memory and its connections, and nothing is left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from typing import IO
+
+import pytest
+
+from hoplab import Host
+from hoplab.edge import Outcome, dataset
+
+from .conftest import Edges
+
+pytestmark = [pytest.mark.lab, pytest.mark.root]
+
+KEYS = 100_000
+PHASES = ["pre-copy", "freeze", "restore at the target"]
+RECOVERED_S_MAX = 40.0
+
+
+@pytest.fixture
+def slow_edges(classic_edges: Edges) -> Iterator[Edges]:
+    """A link slow enough that there is time to break things in each phase."""
+    link = classic_edges.lab.link("edge-a", "edge-b")
+    link.shape(rate="40mbit", rtt="20ms")
+    yield classic_edges
+    link.shape(rate=None, rtt=None)
+
+
+@pytest.fixture
+def redis(slow_edges: Edges) -> Edges:
+    """A redis with data on edge-a."""
+    slow_edges.lab.service("edge-a", "redis")
+    dataset(slow_edges.client, "fill", "edge-a:6379", KEYS)
+    return slow_edges
+
+
+class Breaker(threading.Thread):
+    """Reads a migration's progress and breaks something when a phase begins."""
+
+    def __init__(self, progress: IO[bytes], phase: str, act: Callable[[], None]) -> None:
+        super().__init__()
+        self._progress, self._phase, self._act = progress, phase, act
+        self.lines: list[str] = []
+        self.acted = False
+        self.start()
+
+    def run(self) -> None:
+        for raw in self._progress:
+            line = raw.decode(errors="replace").rstrip()
+            self.lines.append(line)
+            if not self.acted and line.endswith(f"s {self._phase}"):
+                self.acted = True
+                self._act()
+
+
+def migrate_and_break(edges: Edges, phase: str, act: Callable[[], None]) -> Outcome:
+    """Move redis to edge-b; do ``act`` as soon as ``phase`` begins."""
+    process = edges.a.begin_migrate("redis", "edge-b", stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    assert process.stdout is not None
+    breaker = Breaker(process.stderr, phase, act)
+    process.stdout.read()
+    breaker.join(120)
+    process.stdout.close()
+    process.stderr.close()
+    code = process.wait(30)
+    assert breaker.acted, breaker.lines
+    return Outcome(code, {}, "\n".join(breaker.lines))
+
+
+def check_source_is_as_it_was(edges: Edges, before: object, digest: object, seen: dict[str, object]) -> None:
+    """It runs, with its data and its clients' connections; and nothing else is there that was not there before."""
+    edges.lab.wait_for(lambda: edges.inventory() == before, "nothing is left behind", RECOVERED_S_MAX)
+    assert edges.inventory() == before
+    assert dataset(edges.client, "digest", "edge-a:6379", KEYS) == digest
+    assert seen["lost"] == 0
+    assert seen["reconnects"] == 0, seen
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_target_daemon_is_killed(redis: Edges, phase: str) -> None:
+    before, digest = redis.inventory(), dataset(redis.client, "digest", "edge-a:6379", KEYS)
+    with redis.probe("redis") as probe:
+        failed = migrate_and_break(redis, phase, redis.b.kill)
+        redis.b.start()
+        seen = probe.stop()
+    assert failed.exit_code in (1, 10), failed
+    assert "it runs on here" in failed.remarks
+    check_source_is_as_it_was(redis, before, digest, seen)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_link_is_cut(redis: Edges, phase: str) -> None:
+    link = redis.lab.link("edge-a", "edge-b")
+    before, digest = redis.inventory(), dataset(redis.client, "digest", "edge-a:6379", KEYS)
+    with redis.probe("redis") as probe:
+        try:
+            failed = migrate_and_break(redis, phase, link.down)
+            seen = probe.stop()
+        finally:
+            link.up()
+    assert failed.exit_code in (1, 10), failed
+    assert "it runs on here" in failed.remarks
+    assert float(str(seen["longest_gap_s"])) < 3.0
+    check_source_is_as_it_was(redis, before, digest, seen)
+
+
+def test_the_target_disk_gets_full(redis: Edges) -> None:
+    disk = "/var/lib/streamhop/spool"
+    redis.b.stop()
+    redis.b.host.limit_disk("/var/lib/streamhop", "400m")
+    redis.b.start()
+    try:
+        before, digest = redis.inventory(), dataset(redis.client, "digest", "edge-a:6379", KEYS)
+
+        def fill() -> None:
+            redis.b.host.exec("head -c 500M /dev/zero > /var/lib/streamhop/ballast; true")
+
+        with redis.probe("redis") as probe:
+            failed = migrate_and_break(redis, "pre-copy", fill)
+            seen = probe.stop()
+        assert failed.exit_code == 1, (failed, redis.b.log()[-3000:])
+        assert "space" in failed.remarks, failed.remarks
+        assert "it runs on here" in failed.remarks
+        check_source_is_as_it_was(redis, before, digest, seen)
+        assert redis.b.host.exec(f"find {disk} -mindepth 1 2>/dev/null; true").stdout == ""
+    finally:
+        redis.b.stop()
+        redis.b.host.exec(["umount", "/var/lib/streamhop"])
+        redis.b.start()
+
+
+def test_the_restore_is_refused(redis: Edges) -> None:
+    before, digest = redis.inventory(), dataset(redis.client, "digest", "edge-a:6379", KEYS)
+    with redis.probe("redis") as probe, criu_that_refuses(redis.b.host):
+        failed = redis.a.migrate("redis", "edge-b")
+        seen = probe.stop()
+    assert failed.exit_code == 1, failed
+    assert "it runs on here" in failed.remarks
+    check_source_is_as_it_was(redis, before, digest, seen)
+    moved = redis.a.migrate("redis", "edge-b")
+    assert moved.exit_code == 0, moved.remarks
+
+
+class criu_that_refuses:  # noqa: N801 - used like a function
+    """While open, CRIU of a host says its version but restores nothing."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def __enter__(self) -> None:
+        self._real = str(self._host.exec(["sh", "-c", "command -v criu"]).stdout).strip()
+        self._host.exec(["mv", self._real, f"{self._real}.real"])
+        script = f'#!/bin/sh\ncase "$*" in *swrk*) exit 1;; esac\nexec {self._real}.real "$@"\n'
+        self._host.write(self._real, script, mode=0o755)
+
+    def __exit__(self, *_: object) -> None:
+        self._host.exec(["mv", f"{self._real}.real", self._real])
+
+
+def test_a_cancelled_move_leaves_the_source(redis: Edges) -> None:
+    before, digest = redis.inventory(), dataset(redis.client, "digest", "edge-a:6379", KEYS)
+    with redis.probe("redis") as probe:
+        process = redis.a.begin_migrate("redis", "edge-b", stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        breaker = Breaker(process.stderr, "pre-copy", lambda: process.send_signal(2))
+        assert process.wait(60) == 20, breaker.lines
+        breaker.join()
+        seen = probe.stop()
+    process.communicate()
+    check_source_is_as_it_was(redis, before, digest, seen)

@@ -1,0 +1,72 @@
+"""The configuration: file, environment, flags; later wins, and nothing wrong passes silently."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamhop.config import Address, Config, ConfigError, load, parse_address, resolve_peer
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_without_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamhop.config.DEFAULT_PATH", tmp_path / "absent.toml")
+    assert load(None, {}, {}) == Config()
+    assert Config().listen == Address("127.0.0.1", 4711)
+
+
+def test_flags_win_over_environment_wins_over_file(tmp_path: Path) -> None:
+    path = written(tmp_path, 'name = "file"\nlisten = "10.0.0.1"\nstate_dir = "/file"\n')
+    config = load(path, {"STREAMHOP_NAME": "env", "STREAMHOP_LISTEN": "10.0.0.2:5"}, {"name": "flag", "listen": None})
+    assert (config.name, config.listen, config.state_dir) == ("flag", Address("10.0.0.2", 5), Path("/file"))
+
+
+def test_peers_are_names_for_addresses(tmp_path: Path) -> None:
+    config = load(written(tmp_path, '[peers]\nedge-b = "10.0.0.2"\nedge-c = "[fe80::1]:9"\n'), {}, {})
+    assert resolve_peer(config, "edge-b") == ("edge-b", Address("10.0.0.2", 4711))
+    assert resolve_peer(config, "edge-c") == ("edge-c", Address("fe80::1", 9))
+    assert resolve_peer(config, "192.0.2.1:80") == ("192.0.2.1:80", Address("192.0.2.1", 80))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nmae = 'x'\n", "unknown key 'nmae'"),
+        ("connections = 0\n", "connections = 0"),
+        ("connections = true\n", "connections = True"),
+        ("connections = 'many'\n", "connections = 'many'"),
+        ("listen = ':80'\n", "the host is missing"),
+        ("listen = 'h:99999'\n", "not a port"),
+        ("peers = 3\n", "must be a table"),
+        ("name = [\n", "config.toml"),
+        ("name = 3\n", "not a valid str"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says.replace("[", r"\[")):
+        load(written(tmp_path, text), {}, {})
+
+
+def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load(tmp_path / "absent.toml", {}, {})
+
+
+@pytest.mark.parametrize("text", ["", ":1", "[::1", "[::1]x", "h:", "h:0", "h:65536", "h:-1", "h:٣"])
+def test_what_is_not_an_address(text: str) -> None:
+    if text == "h:":
+        assert parse_address(text) == Address("h")
+        return
+    with pytest.raises(ConfigError):
+        parse_address(text)
+
+
+def test_addresses_print_as_they_parse() -> None:
+    for text in ("h:1", "[::1]:2", "192.0.2.7:4711"):
+        assert str(parse_address(text)) == text

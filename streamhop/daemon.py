@@ -20,6 +20,7 @@ from streamhop.config import Config, ConfigError, load
 from streamhop.control.api import serve_control
 from streamhop.engine.docker import Engine, EngineError
 from streamhop.engine.restores import RestoreServer
+from streamhop.engine.setup import SetupError, containers_of, register, reload_engine, unregister
 from streamhop.handover.failures import first_failure
 from streamhop.handover.host import Host
 from streamhop.handover.journal import Journal
@@ -95,4 +96,35 @@ def _remove_stray_files(config: Config) -> None:
 
 
 def setup(daemon_json: Path, runtime_name: str, *, remove: bool) -> None:
-    """Register the OCI runtime in Docker's configuration, or take it out, and have dockerd read it again."""
+    """Register the OCI runtime in Docker's configuration, or take it out, and have dockerd read it again.
+
+    Prints what was done; exits with 1 and one line if it cannot be done.
+    """
+    try:
+        config = load(None, os.environ, {"runtime_name": runtime_name})
+        done = asyncio.run((_unregister if remove else _register)(config, daemon_json))
+    except (ConfigError, EngineError, SetupError) as error:
+        _fail(str(error))
+    print(done)
+
+
+async def _register(config: Config, daemon_json: Path) -> str:
+    name, launcher = config.runtime_name, config.state_dir / "streamhop-runtime"
+    changed = register(daemon_json, name, launcher, config.run_dir)
+    async with Engine() as engine:
+        await reload_engine(engine, name)
+    return f"Docker knows the runtime {name!r} {'now' if changed else 'already'} ({daemon_json}, {launcher})"
+
+
+async def _unregister(config: Config, daemon_json: Path) -> str:
+    name = config.runtime_name
+    async with Engine() as engine:
+        depend = await containers_of(engine, name)
+        if depend:
+            raise SetupError(
+                f"these containers were moved here and need the runtime {name!r}: {', '.join(depend)}; "
+                "remove or move them first"
+            )
+        changed = unregister(daemon_json, name)
+        await reload_engine(engine, name, present=False)
+    return f"the runtime {name!r} {'is no longer' if changed else 'was not'} in {daemon_json}"

@@ -27,5 +27,39 @@ STREAM_WINDOW_BYTES = 4 * MIB
 NESTING_MAX = 16
 """Depth of arrays and maps in one msgpack value."""
 
+CONTAINERS_MAX = 1 << 17
+"""Arrays and maps in one msgpack value: an empty one is a byte on the wire and some 60 in memory."""
+
 PATH_BYTES_MAX = 4096
 NAME_BYTES_MAX = 255
+
+CONTROL_TEXT_BYTES_MAX = 4096
+"""UTF-8 bytes of a reason or of advice."""
+
+CODE_BYTES_MAX = 64
+"""UTF-8 bytes of an error code or of the name of a state."""
+
+LIST_ITEMS_MAX = 4096
+"""Entries of a list in a message, e.g. the layers that a target lacks."""
+
+MESSAGE_HEADER_BYTES_MAX = 32 * KIB
+"""A message whose map is longer travels as the frame's payload."""
+
+EPOCH_MAX = (1 << 32) - 1
+SEQ_MAX = (1 << 48) - 1
+"""Number of a frame within its stream."""
+
+FRAME_COST_BYTES_MIN = 1 * KIB
+"""Least credit a DATA frame takes, so that tiny frames cannot pile up by the hundred thousand."""
+
+REORDER_FRAMES_MAX = STREAM_WINDOW_BYTES // FRAME_COST_BYTES_MIN + 2
+"""Frames of one stream that can be under way within its window, with OPEN and END."""
+
+STREAMS_DEFAULT = 32
+"""Streams that a side lets its peer have open at once, unless it says otherwise."""
+
+HELLO_BYTES_MAX = 1 * KIB
+"""Header of a frame of the handshake: nothing longer is read from a peer that has not introduced itself."""
+
+META_BYTES_MAX = 60 * KIB
+"""What describes a chunk, as msgpack; the rest of the header is for the frame itself."""

@@ -11,7 +11,7 @@ from typing import Any
 import msgpack
 
 from .errors import LimitError, MalformedError
-from .limits import FRAME_HEADER_BYTES_MAX, NESTING_MAX
+from .limits import CONTAINERS_MAX, FRAME_HEADER_BYTES_MAX, NESTING_MAX
 
 
 def pack(value: Any) -> bytes:
@@ -56,27 +56,43 @@ def unpack(data: bytes | bytearray | memoryview, *, bytes_max: int = FRAME_HEADE
     """Decode exactly one msgpack value that fills ``data``.
 
     :param bytes_max: largest ``len(data)`` accepted.
-    :raises LimitError: too long or nested too deep.
+    :raises LimitError: too long, nested too deep or too many arrays and maps.
     :raises MalformedError: not msgpack, trailing bytes, non-string or duplicate keys, extension types, bad UTF-8.
     """
     size = len(data)
     if size > bytes_max:
         raise LimitError(f"msgpack value of {size} bytes, at most {bytes_max} allowed")
+    containers_left = CONTAINERS_MAX
+
+    def count_one() -> None:
+        nonlocal containers_left
+        containers_left -= 1
+        if containers_left < 0:
+            raise LimitError(f"msgpack value of more than {CONTAINERS_MAX} arrays and maps")
+
+    def take_map(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+        count_one()
+        return _unique_map(pairs)
+
+    def take_list(items: list[Any]) -> list[Any]:
+        count_one()
+        return items
+
     try:
         value = msgpack.unpackb(
             data,
             raw=False,
             strict_map_key=False,  # keys are checked, with a clearer message, in _unique_map
-            object_pairs_hook=_unique_map,
+            object_pairs_hook=take_map,
+            list_hook=take_list,
             ext_hook=_refuse_ext,
             timestamp=0,
-            max_buffer_size=bytes_max,
         )
     except (LimitError, MalformedError):
         raise
     except msgpack.exceptions.StackError as error:
         raise LimitError("msgpack value is nested too deep") from error
-    except (msgpack.exceptions.UnpackException, ValueError, TypeError) as error:
+    except (msgpack.exceptions.UnpackException, ValueError) as error:
         raise MalformedError(f"not one msgpack value: {error or type(error).__name__}") from error
     _depth_within(value, NESTING_MAX)
     return value

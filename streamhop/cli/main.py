@@ -24,7 +24,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """``500ms``, ``2s``, ``1.5`` (seconds)."""
 
     name = "duration"

@@ -64,11 +64,12 @@ def move_request_from_json(body: Any) -> MoveRequest:
     unknown = set(body) - {"container", "peer", "new_name", "max_downtime_s", "max_rounds", "on_no_converge"}
     if unknown:
         raise ConfigError(f"unknown field {min(unknown)!r}")
-    texts = {}
+    texts: dict[str, str] = {}
     for name in ("container", "peer"):
-        texts[name] = body.get(name)
-        if not isinstance(texts[name], str) or not texts[name]:
+        text = body.get(name)
+        if not isinstance(text, str) or not text:
             raise ConfigError(f"{name} must be a non-empty string")
+        texts[name] = text
     new_name = body.get("new_name")
     if new_name is not None and (not isinstance(new_name, str) or not new_name):
         raise ConfigError("new_name must be a non-empty string")

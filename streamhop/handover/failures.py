@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 
-from streamhop.content.trees import TreeApplyError, UnsupportedTree
+from streamhop.content.trees import TreeApplyError, TreeQuotaError, TreeRefusedError, UnsupportedTree
 from streamhop.engine.checkpoint import CheckpointFailed
 from streamhop.engine.docker import EngineError
 from streamhop.engine.netgate import GateError
@@ -56,6 +56,8 @@ def as_move_error(error: BaseException) -> MoveError:
             return RefusedError(str(failure), "raise the limit in the target's configuration if this is wanted")
         case CheckpointFailed() | RestoreFailed():
             return MoveError(str(failure), failure.fix)
+        case TreeQuotaError() | TreeRefusedError():
+            return RefusedError(str(failure), "raise the limit in the target's configuration if this is wanted")
         case UnsupportedTree():
             return PreflightError(str(failure))
         case OSError() if failure.errno == errno.ENOSPC:

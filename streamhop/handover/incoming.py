@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 import time
 from collections.abc import Coroutine
@@ -18,7 +19,7 @@ from streamhop.content.container_config import AdmissionPolicy, admit
 from streamhop.content.image_layers import ImageAssembler, held_layers
 from streamhop.content.memory import PageStore
 from streamhop.engine.docker import EngineError
-from streamhop.engine.restores import PendingRestore
+from streamhop.engine.restores import PendingRestore, RestoreFailed
 from streamhop.net import PeerSession, SessionLost
 from streamhop_protocol.errors import IntegrityError, UnexpectedError
 from streamhop_protocol.messages import (
@@ -47,7 +48,7 @@ from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
 from .preflight import check_as_target
 from .receiving import Receiver
 from .states import Role, State
-from .target_actions import remove_remains
+from .target_actions import remove_remains, runs
 
 T = TypeVar("T")
 M = TypeVar("M", bound=MoveMessage)
@@ -280,7 +281,13 @@ class IncomingMove:
 
     async def _open(self, pending: PendingRestore) -> None:
         await self._journal.enter(State.OWNED)
-        await pending.go()
+        try:
+            await pending.go()
+        except RestoreFailed:
+            # The runtime may have died between the first instruction and telling so: what Docker sees decides.
+            assert self._container is not None
+            if not await runs(self._host.engine, self._container):
+                raise
         await self._journal.enter(State.OPEN)
         await self._say_started()
 
@@ -291,12 +298,16 @@ class IncomingMove:
     async def _after(self, manifest: Manifest) -> None:
         """It runs here: make it a container like any other, and answer the source until it has let go."""
         try:
-            if self._starting is not None:
-                await self._starting
             assert self._container is not None
+            assert self._starting is not None
+            assert self._pending is not None
+            await self._starting
+            self._pending.discard()
             if manifest.request.restart_policy.get("Name") not in (None, "", "no"):
                 await self._host.engine.update_restart_policy(self._container, manifest.request.restart_policy)
             await self._discard_spool()
+            # What the container had synced at the source is not yet on this host's disk.
+            await asyncio.to_thread(os.sync)
         except EXPECTED as error:
             log.warning("move %s: %s runs here, but: %s", self.id.hex()[:8], manifest.request.name, error)
         while self.state is not State.DONE:
@@ -344,15 +355,17 @@ class IncomingMove:
                 task.cancel()
             with contextlib.suppress(EngineError, asyncio.CancelledError):
                 await self._starting
+        if self._pending is not None:
+            self._pending.discard()
 
     async def _discard_spool(self) -> None:
         await asyncio.to_thread(shutil.rmtree, self._spool, ignore_errors=True)
 
     def _last_word(self, state: State | None, failure: BaseException, error: MoveError) -> MoveMessage:
-        about = {"move": self.id, "epoch": self.epoch}
+        move, epoch = self.id, self.epoch
         if isinstance(failure, AbortedByPeerError):
-            return Aborted(**about)
+            return Aborted(move=move, epoch=epoch)
         if state is State.OWNED:
-            return StateMessage(**about, state=State.REFUSED.value)
+            return StateMessage(move=move, epoch=epoch, state=State.REFUSED.value)
         kind = Refuse if state is None else Failed
-        return kind(**about, code=error.code, reason=error.reason[:1000], fix=error.fix[:1000])
+        return kind(move=move, epoch=epoch, code=error.code, reason=error.reason[:1000], fix=error.fix[:1000])

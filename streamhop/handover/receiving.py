@@ -144,9 +144,8 @@ class Receiver:
         names: dict[str, int] = {}
         async for chunk in stream:
             meta = chunk.meta
-            name = meta.get("name") if isinstance(meta, dict) else None
             offset = meta.get("offset") if isinstance(meta, dict) else None
-            self._pages.check_file_name(name)
+            name = self._pages.check_file_name(meta.get("name") if isinstance(meta, dict) else None)
             if offset != names.get(name, 0):
                 raise UnexpectedError(f"a piece of {name} out of order")
             names[name] = offset + len(chunk.data)

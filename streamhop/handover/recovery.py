@@ -14,7 +14,7 @@ from .journal import Record
 from .settling import restart_policy
 from .source_actions import allow_restart, thaw
 from .states import Role, State
-from .target_actions import remove_remains
+from .target_actions import remove_remains, runs
 
 log = logging.getLogger("streamhop.handover")
 
@@ -59,7 +59,7 @@ async def _recover_target(host: Host, record: Record) -> None:
     container = record.details.get("container")
     if record.state is State.OPEN:
         return
-    if record.state is State.OWNED and container is not None and await _runs(host, container):
+    if record.state is State.OWNED and container is not None and await runs(host.engine, container):
         await journal.enter(State.OPEN)
         return
     # The restore that waited for GO ended with the daemon that it waited for.
@@ -69,14 +69,6 @@ async def _recover_target(host: Host, record: Record) -> None:
         await _remove_never_started(host, str(record.details["creating"]))
     await asyncio.to_thread(shutil.rmtree, host.spool(record.move), ignore_errors=True)
     await journal.enter(State.ABORTED if record.state is State.RECEIVING else State.REFUSED)
-
-
-async def _runs(host: Host, container: str) -> bool:
-    try:
-        state = (await host.engine.inspect_container(container))["State"]
-    except NotFound:
-        return False
-    return bool(state["Running"])
 
 
 async def _remove_never_started(host: Host, name: str) -> None:

@@ -21,3 +21,12 @@ async def remove_remains(engine: Engine, container: str | None, images: Iterable
     for image in images:
         with contextlib.suppress(NotFound, Conflict):
             await engine.remove_image(image)
+
+
+async def runs(engine: Engine, container: str) -> bool:
+    """Whether the container runs here, as Docker sees it."""
+    try:
+        state = (await engine.inspect_container(container))["State"]
+    except NotFound:
+        return False
+    return bool(state["Running"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from hoplab import Host, Lab
 from hoplab.edge import EdgeDaemon, ProbeClient
 
 PORTS = {"redis": 6379, "nginx": 80, "postgres": 5432, "python": 8080}
-PROBES = {"redis": "redis", "nginx": "http", "postgres": "postgres", "python": "http"}
+PROBES = {"redis": "redis", "nginx": "http", "postgres": "postgres", "python": "counter"}
 
 
 @dataclass(frozen=True)
@@ -57,25 +56,24 @@ def inventory(host: Host) -> dict[str, Any]:
     }
 
 
-def _edges(image_store: str) -> Iterator[Edges]:
-    name = f"t{image_store[:4]}"
-    with ExitStack() as stack:
-        lab = stack.enter_context(Lab.up(name, hosts=["edge-a", "edge-b"], clients=["client"], image_store=image_store))
-        a = stack.enter_context(EdgeDaemon(lab.host("edge-a"), ["edge-b"]))
-        b = stack.enter_context(EdgeDaemon(lab.host("edge-b"), ["edge-a"]))
+def _edges(lab: Lab) -> Iterator[Edges]:
+    with (
+        EdgeDaemon(lab.host("edge-a"), ["edge-b"]) as a,
+        EdgeDaemon(lab.host("edge-b"), ["edge-a"]) as b,
+    ):
         yield Edges(lab, a, b, lab.host("client"))
 
 
 @pytest.fixture(scope="session")
-def classic() -> Iterator[Edges]:
+def classic(classic_lab: Lab) -> Iterator[Edges]:
     """Edges with Docker's classic image store."""
-    yield from _edges("classic")
+    yield from _edges(classic_lab)
 
 
 @pytest.fixture(scope="session")
-def containerd() -> Iterator[Edges]:
+def containerd(containerd_lab: Lab) -> Iterator[Edges]:
     """Edges with the containerd image store."""
-    yield from _edges("containerd")
+    yield from _edges(containerd_lab)
 
 
 @pytest.fixture(params=["classic", "containerd"])

@@ -44,7 +44,7 @@ def inspect(edge_host: object, name: str) -> dict[str, object]:
 
 
 def test_the_configuration_is_the_same_afterwards(edges: Edges) -> None:
-    edges.lab.load_image("edge-a", "python")
+    edges.a.host.load("python")
     edges.a.host.docker("run", "--detach", "--name", "many", *OPTIONS, "hoplab-python:1", "sleep", "infinity")
     before = inspect(edges.a.host, "many")
     moved = edges.a.migrate("many", "edge-b")
@@ -54,7 +54,7 @@ def test_the_configuration_is_the_same_afterwards(edges: Edges) -> None:
 
 
 def test_files_made_changed_and_removed_are_the_same_afterwards(edges: Edges) -> None:
-    edges.lab.load_image("edge-a", "python")
+    edges.a.host.load("python")
     edges.a.host.docker("run", "--detach", "--name", "files", "hoplab-python:1", "sleep", "infinity")
     edges.a.host.docker("exec", "files", "mkdir", "/data")
     edges.a.host.docker("exec", "files", "sh", "-c", FILES)
@@ -79,7 +79,7 @@ def test_what_cannot_move_is_refused_before_anything_is_touched(
     classic_edges: Edges, options: list[str], exit_code: int, says: str
 ) -> None:
     edges = classic_edges
-    edges.lab.load_image("edge-a", "python")
+    edges.a.host.load("python")
     edges.a.host.docker("run", "--detach", "--name", "no", *options, "hoplab-python:1", "sleep", "infinity")
     before = edges.inventory()
     refused = edges.a.migrate("no", "edge-b")
@@ -93,7 +93,7 @@ def test_bad_input_is_one_clear_line(classic_edges: Edges) -> None:
     edges = classic_edges
     absent = edges.a.migrate("absent", "edge-b")
     assert (absent.exit_code, "no container 'absent'" in absent.remarks) == (12, True)
-    edges.lab.service("edge-a", "redis")
+    edges.a.host.service("redis")
     nowhere = edges.a.migrate("redis", "127.0.0.1:9")
     assert nowhere.exit_code == 10
     assert "cannot be reached" in nowhere.remarks

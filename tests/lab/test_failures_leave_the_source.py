@@ -11,6 +11,7 @@ import pytest
 
 from hoplab import Host
 from hoplab.edge import Outcome, dataset
+from hoplab.processes import wait_for
 
 from .conftest import Edges
 
@@ -25,15 +26,15 @@ RECOVERED_S_MAX = 40.0
 def slow_edges(classic_edges: Edges) -> Iterator[Edges]:
     """A link slow enough that there is time to break things in each phase."""
     link = classic_edges.lab.link("edge-a", "edge-b")
-    link.shape(rate="40mbit", rtt="20ms")
+    link.set(rate="40mbit", rtt="20ms")
     yield classic_edges
-    link.shape(rate=None, rtt=None)
+    link.set(rate=None, rtt=None)
 
 
 @pytest.fixture
 def redis(slow_edges: Edges) -> Edges:
     """A redis with data on edge-a."""
-    slow_edges.lab.service("edge-a", "redis")
+    slow_edges.a.host.service("redis")
     dataset(slow_edges.client, "fill", "edge-a:6379", KEYS)
     return slow_edges
 
@@ -74,7 +75,7 @@ def migrate_and_break(edges: Edges, phase: str, act: Callable[[], None]) -> Outc
 
 def check_source_is_as_it_was(edges: Edges, before: object, digest: object, seen: dict[str, object]) -> None:
     """It runs, with its data and its clients' connections; and nothing else is there that was not there before."""
-    edges.lab.wait_for(lambda: edges.inventory() == before, "nothing is left behind", RECOVERED_S_MAX)
+    wait_for(lambda: edges.inventory() == before, "nothing is left behind", RECOVERED_S_MAX)
     assert edges.inventory() == before
     assert dataset(edges.client, "digest", "edge-a:6379", KEYS) == digest
     assert seen["lost"] == 0

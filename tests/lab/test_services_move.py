@@ -8,6 +8,7 @@ import pytest
 
 from hoplab import Host
 from hoplab.edge import dataset
+from hoplab.processes import wait_for
 
 from .conftest import PORTS, Edges
 
@@ -27,7 +28,7 @@ def state_of(edges: Edges, service: str, host: str) -> dict[str, object]:
         [
             "python3",
             "-c",
-            f"import urllib.request as u; print(u.urlopen('http://{host}:{PORTS[service]}/state').read().decode())",
+            f"import urllib.request as u; print(u.urlopen('http://{host}:{PORTS[service]}/').read().decode())",
         ]
     )
     found: dict[str, object] = json.loads(answer.stdout)
@@ -36,7 +37,7 @@ def state_of(edges: Edges, service: str, host: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("service", ["redis", "nginx", "postgres", "python"])
 def test_there_and_back_three_times(edges: Edges, service: str) -> None:
-    edges.lab.service("edge-a", service)
+    edges.a.host.service(service)
     with edges.probe(service) as probe:
         before = processes(edges.a.host, service)
         state = state_of(edges, service, "edge-a") if service == "python" else {}
@@ -51,9 +52,9 @@ def test_there_and_back_three_times(edges: Edges, service: str) -> None:
     assert processes(edges.a.host, service) == before
     if service == "python":
         after = state_of(edges, service, "edge-a")
-        assert after["pid"] == state["pid"]
-        assert after["threads"] == state["threads"]
-        assert after["files_ok"] is True
+        assert after["instance"] == state["instance"]
+        assert after["files_intact"] is True
+        assert after["memory_intact"] is True
         assert int(str(after["counter"])) > int(str(state["counter"]))
     assert edges.a.host.docker("logs", "--tail", "5", service) is not None
     assert edges.a.host.docker("exec", service, "true") == ""
@@ -62,7 +63,7 @@ def test_there_and_back_three_times(edges: Edges, service: str) -> None:
 
 def test_an_idle_redis_of_64_mb_is_away_for_less_than_700_ms(classic_edges: Edges) -> None:
     edges = classic_edges
-    edges.lab.service("edge-a", "redis")
+    edges.a.host.service("redis")
     dataset(edges.client, "fill", "edge-a:6379", 300_000)
     moved = edges.a.migrate("redis", "edge-b")  # both hosts have the image now
     assert moved.exit_code == 0, moved.remarks
@@ -76,8 +77,8 @@ def test_an_idle_redis_of_64_mb_is_away_for_less_than_700_ms(classic_edges: Edge
 
 
 def test_only_missing_layers_are_sent_and_the_image_keeps_its_identity(edges: Edges) -> None:
-    edges.lab.load_image("edge-b", "base")
-    edges.lab.service("edge-a", "nginx")
+    edges.b.host.load("base")
+    edges.a.host.service("nginx")
     identity = edges.a.host.docker("inspect", "--format", "{{.Image}}", "nginx")
     moved = edges.a.migrate("nginx", "edge-b:web")
     assert moved.exit_code == 0, moved.remarks
@@ -88,10 +89,10 @@ def test_only_missing_layers_are_sent_and_the_image_keeps_its_identity(edges: Ed
 
 def test_the_daemons_stay_small_while_a_container_of_1_gb_moves(classic_edges: Edges) -> None:
     edges = classic_edges
-    edges.lab.load_image("edge-a", "python")
+    edges.a.host.load("python")
     program = "import os,time\nkeep = os.urandom(1 << 30)\nprint('filled', flush=True)\nwhile True: time.sleep(1)"
     edges.a.host.docker("run", "--detach", "--name", "big", "hoplab-python:1", "python3", "-c", program)
-    edges.lab.wait_for(lambda: "filled" in edges.a.host.docker("logs", "big"), "the container holds 1 GB", 60.0)
+    wait_for(lambda: "filled" in edges.a.host.docker("logs", "big"), "the container holds 1 GB", 60.0)
     for edge in (edges.a, edges.b):
         edge.stop()
         edge.start()

@@ -44,8 +44,8 @@ def demo() -> dict[str, Any]:
         stack.enter_context(EdgeDaemon(edge_b, ["edge-a"]))
 
         say(f"a redis with {KEYS:,} keys on edge-a; edge-b has its base layer, not its application layer")
-        lab.load_image("edge-b", "base")
-        lab.service("edge-a", "redis")
+        edge_b.load("base")
+        edge_a.service("redis")
         dataset(client, "fill", f"edge-a:{PORT}", KEYS)
         before = dataset(client, "digest", f"edge-a:{PORT}", KEYS)
 

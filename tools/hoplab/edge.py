@@ -149,7 +149,8 @@ class ProbeClient:
 
     def _read_line(self) -> bytes:
         assert self._process.stdout is not None
-        return self._process.stdout.readline()
+        line: bytes = self._process.stdout.readline()
+        return line
 
     def stop(self) -> dict[str, Any]:
         """End the requests; what was measured."""

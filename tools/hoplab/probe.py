@@ -4,6 +4,7 @@ Runs on a client host, so it is one file that needs the standard library alone::
 
     python3 probe.py redis   edge-a:6379 edge-b:6379
     python3 probe.py http    edge-a:80 edge-b:80
+    python3 probe.py counter edge-a:8080 edge-b:8080
     python3 probe.py postgres edge-a:5432 edge-b:5432
 
 It makes one request after the other to whichever address answers. It writes ``ready`` when the first one was answered;
@@ -143,6 +144,18 @@ class Http:
         return 0
 
 
+class Counter(Http):
+    """A service that counts up at ``/increment`` and tells its counter at ``/``."""
+
+    def write(self, number: int) -> None:  # noqa: ARG002 - the service counts
+        """Count up by one."""
+        self.get("/increment")
+
+    def missing(self, numbers: range) -> int:
+        """How far the counter is behind what was acknowledged."""
+        return max(0, min(len(numbers), numbers[-1] + 1 - int(json.loads(self.get("/"))["counter"])))
+
+
 class Postgres:
     """Inserts N into a table, over the simple query protocol with trust authentication."""
 
@@ -187,7 +200,12 @@ class Postgres:
         return len(numbers) - int(rows[0])
 
 
-SERVICES: dict[str, type[Redis | Http | Postgres]] = {"redis": Redis, "http": Http, "postgres": Postgres}
+SERVICES: dict[str, type[Redis | Http | Postgres]] = {
+    "redis": Redis,
+    "http": Http,
+    "counter": Counter,
+    "postgres": Postgres,
+}
 
 Service = Redis | Http | Postgres
 

@@ -1,0 +1,190 @@
+"""Frames: a fixed prefix, a small msgpack header, a raw payload. See "Frames" in ``SPEC.md``.
+
+:class:`FrameReader` bounds every length as soon as the prefix is there, before anything that it announces is kept.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from .errors import LimitError, MalformedError, UnexpectedError, VersionError
+from .limits import CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, HELLO_BYTES_MAX
+
+FRAMING_VERSION = 1
+MAGIC = b"\xf5HOP\r\n"
+"""No text protocol begins with the byte 0xF5, and whatever changes line ends spoils the rest."""
+
+PREAMBLE = MAGIC + FRAMING_VERSION.to_bytes(2, "big")
+
+_PREFIX = struct.Struct(">IHBBI")
+PREFIX_BYTES = _PREFIX.size
+
+FLAG_REQUIRED = 0x01
+"""A receiver that does not know the type must end the session rather than skip the frame."""
+
+FLAG_MORE = 0x02
+"""DATA only: the chunk goes on in the next frame of the stream."""
+
+STREAM_ID_MAX = (1 << 32) - 1
+
+
+class FrameType(IntEnum):
+    """Types of frames other than messages, which are in :data:`.messages.MESSAGE_TYPES`."""
+
+    HELLO = 0x01
+    WELCOME = 0x02
+    JOIN = 0x03
+    JOINED = 0x04
+    PING = 0x05
+    PONG = 0x06
+    BYE = 0x07
+    ERROR = 0x08
+    OPEN = 0x10
+    DATA = 0x11
+    END = 0x12
+    CREDIT = 0x13
+    DONE = 0x14
+    RESET = 0x15
+
+
+STREAM_TYPES = frozenset(
+    {FrameType.OPEN, FrameType.DATA, FrameType.END, FrameType.CREDIT, FrameType.DONE, FrameType.RESET}
+)
+"""Types that belong to a stream: their stream is not 0. All other types have stream 0."""
+
+MESSAGE_TYPE_MIN = 0x20
+MESSAGE_TYPE_MAX = 0x2D
+
+_TYPE_NUMBERS = frozenset(FrameType)
+
+
+def is_message(frame_type: int) -> bool:
+    """Whether frames of this type hold a message."""
+    return MESSAGE_TYPE_MIN <= frame_type <= MESSAGE_TYPE_MAX
+
+
+def is_known(frame_type: int) -> bool:
+    """Whether this version knows the type."""
+    return frame_type in _TYPE_NUMBERS or is_message(frame_type)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame as it was on the wire; nothing inside of it is decoded."""
+
+    type: int
+    flags: int
+    stream: int
+    header: bytes
+    payload: bytes
+
+    @property
+    def wire_bytes(self) -> int:
+        """Length on the wire."""
+        return PREFIX_BYTES + len(self.header) + len(self.payload)
+
+
+def encode_head(frame_type: int, header: bytes, *, payload_bytes: int = 0, flags: int = 0, stream: int = 0) -> bytes:
+    """Prefix and header; the payload follows on the wire, and is never copied.
+
+    :raises LimitError: a header that no prefix can announce.
+    """
+    if len(header) >= FRAME_HEADER_BYTES_MAX:
+        raise LimitError(f"header of {len(header)} bytes, less than {FRAME_HEADER_BYTES_MAX} allowed")
+    return _PREFIX.pack(payload_bytes, len(header), frame_type, flags, stream) + header
+
+
+def encode_frame(frame_type: int, header: bytes, payload: bytes = b"", *, flags: int = 0, stream: int = 0) -> bytes:
+    """A whole frame with a payload small enough to copy."""
+    head = encode_head(frame_type, header, payload_bytes=len(payload), flags=flags, stream=stream)
+    return head + payload if payload else head
+
+
+def _payload_bytes_max(frame_type: int) -> int:
+    if is_message(frame_type):
+        return CONTROL_PAYLOAD_BYTES_MAX
+    if frame_type == FrameType.DATA or not is_known(frame_type):
+        return FRAME_PAYLOAD_BYTES_MAX
+    return 0
+
+
+class FrameReader:
+    """Cuts the bytes of one connection into the preamble and frames.
+
+    Unknown optional frames are skipped. After an error the reader is of no more use.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._preamble_seen = False
+        self._need = len(PREAMBLE)
+        """Bytes the buffer must hold before looking again is worthwhile."""
+        self.trusted = False
+        """Set once the peer has introduced itself; until then only frames of the handshake's size are read."""
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take what was received."""
+        self._buffer += data
+
+    @property
+    def mid_frame(self) -> bool:
+        """Whether the bytes so far end inside a frame or the preamble."""
+        return bool(self._buffer) or not self._preamble_seen
+
+    def next_frame(self) -> Frame | None:
+        """The next whole frame, or None if more bytes are needed.
+
+        :raises ProtocolError:
+        """
+        while True:
+            if not self._preamble_seen and not self._take_preamble():
+                return None
+            if len(self._buffer) < self._need:
+                return None
+            frame = self._take_frame()
+            if frame is None or is_known(frame.type):
+                return frame
+
+    def _take_preamble(self) -> bool:
+        seen = bytes(self._buffer[: len(PREAMBLE)])
+        if not MAGIC.startswith(seen[: len(MAGIC)]):
+            raise MalformedError(f"the peer does not speak this protocol: it began with {seen!r}")
+        if len(seen) < len(PREAMBLE):
+            return False
+        if seen != PREAMBLE:
+            version = int.from_bytes(seen[len(MAGIC) :], "big")
+            raise VersionError(f"the peer frames as in version {version}, not {FRAMING_VERSION}")
+        del self._buffer[: len(PREAMBLE)]
+        self._preamble_seen = True
+        self._need = PREFIX_BYTES
+        return True
+
+    def _take_frame(self) -> Frame | None:
+        buffer = self._buffer
+        payload_bytes, header_bytes, frame_type, flags, stream = _PREFIX.unpack_from(buffer)
+        self._check_prefix(payload_bytes, header_bytes, frame_type, flags, stream)
+        payload_at = PREFIX_BYTES + header_bytes
+        end = payload_at + payload_bytes
+        if len(buffer) < end:
+            self._need = end
+            return None
+        with memoryview(buffer) as view:
+            frame = Frame(frame_type, flags, stream, bytes(view[PREFIX_BYTES:payload_at]), bytes(view[payload_at:end]))
+        del buffer[:end]
+        self._need = PREFIX_BYTES
+        return frame
+
+    def _check_prefix(self, payload_bytes: int, header_bytes: int, frame_type: int, flags: int, stream: int) -> None:
+        if not is_known(frame_type) and flags & FLAG_REQUIRED:
+            raise UnexpectedError(f"unknown frame type {frame_type:#04x} is required")
+        payload_max = _payload_bytes_max(frame_type) if self.trusted else 0
+        if payload_bytes > payload_max:
+            raise LimitError(f"frame type {frame_type:#04x} with a payload of {payload_bytes} bytes, not {payload_max}")
+        if header_bytes > HELLO_BYTES_MAX and not self.trusted and frame_type != FrameType.ERROR:
+            raise LimitError(f"header of {header_bytes} bytes in the handshake, at most {HELLO_BYTES_MAX} allowed")
+        if flags & FLAG_MORE and is_known(frame_type) and frame_type != FrameType.DATA:
+            raise MalformedError(f"frame type {frame_type:#04x} with the flag MORE")
+        if is_known(frame_type) and (stream != 0) != (frame_type in STREAM_TYPES):
+            raise MalformedError(f"frame type {frame_type:#04x} with stream {stream}")

@@ -1,0 +1,1 @@
+"""What is moved: image layers, configuration, trees and memory."""

@@ -1,0 +1,113 @@
+"""Gathers pages into batches of a size that lets more urgent data overtake soon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from streamhop_protocol.page_batches import (
+    RAW,
+    RUNS_PER_BATCH_MAX,
+    ZERO,
+    ZERO_PAGES_PER_BATCH_MAX,
+    PageRun,
+    encode_meta,
+)
+
+BATCH_BYTES = 256 * 1024
+"""Raw bytes of a batch. At 20 Mbit/s and a ratio of 0.2 these are 20 ms on the wire."""
+
+_LEFT_OUT = -1
+
+
+@dataclass(frozen=True, slots=True)
+class PageBatch:
+    """Pages of one object: ``meta`` goes into msgpack, ``data`` (independent bytes) is the chunk's payload."""
+
+    meta: dict[str, object]
+    data: bytes
+
+
+class BatchBuilder:
+    """Joins pages, given in ascending order of each object, into batches.
+
+    :param page_size: bytes of a page.
+    """
+
+    def __init__(self, page_size: int) -> None:
+        self._page_size = page_size
+        self._raw_pages_max = BATCH_BYTES // page_size
+        self._object_name = ""
+        self._runs: list[PageRun] = []
+        self._pieces: list[bytes] = []
+        self._raw_pages = 0
+        self._zero_pages = 0
+
+    def add_chosen(
+        self,
+        object_name: str,
+        indices: npt.NDArray[np.int64],
+        chosen: npt.NDArray[np.bool_],
+        zero: npt.NDArray[np.bool_],
+        data: memoryview,
+    ) -> Iterator[PageBatch]:
+        """Take the chosen pages and yield the batches they complete.
+
+        :param indices: ascending page indices.
+        :param chosen: which of them to take.
+        :param zero: which of them hold zeros alone.
+        :param data: the bytes of all of them, in order; copied.
+        """
+        if object_name != self._object_name:
+            yield from self.flush()
+            self._object_name = object_name
+        # A run ends where the indices jump, where pages are left out, and where raw pages and zeros meet
+        state = np.where(chosen, np.where(zero, ZERO, RAW), _LEFT_OUT)
+        cuts = np.flatnonzero((np.diff(indices) != 1) | (state[1:] != state[:-1])) + 1
+        bounds = [0, *cuts.tolist(), len(indices)]
+        for begin, end in pairwise(bounds):
+            kind = int(state[begin])
+            if kind != _LEFT_OUT:
+                run = PageRun(int(indices[begin]), end - begin, kind)
+                yield from self._add_run(run, data[begin * self._page_size :])
+
+    def _add_run(self, run: PageRun, data: memoryview) -> Iterator[PageBatch]:
+        first, left, kind = run
+        while left:
+            room = (
+                ZERO_PAGES_PER_BATCH_MAX - self._zero_pages if kind == ZERO else self._raw_pages_max - self._raw_pages
+            )
+            count = min(left, room)
+            if kind == RAW:
+                self._pieces.append(bytes(data[: count * self._page_size]))
+                data = data[count * self._page_size :]
+                self._raw_pages += count
+            else:
+                self._zero_pages += count
+            self._append(PageRun(first, count, kind))
+            first, left = first + count, left - count
+            if (
+                self._raw_pages == self._raw_pages_max
+                or self._zero_pages == ZERO_PAGES_PER_BATCH_MAX
+                or len(self._runs) == RUNS_PER_BATCH_MAX
+            ):
+                yield from self.flush()
+
+    def _append(self, run: PageRun) -> None:
+        if self._runs:
+            last = self._runs[-1]
+            if last.kind == run.kind and last.first + last.pages == run.first:
+                self._runs[-1] = PageRun(last.first, last.pages + run.pages, run.kind)
+                return
+        self._runs.append(run)
+
+    def flush(self) -> Iterator[PageBatch]:
+        """Yield what is left, if anything."""
+        if self._runs:
+            batch = PageBatch(encode_meta(self._object_name, self._runs), b"".join(self._pieces))
+            self._runs, self._pieces, self._raw_pages, self._zero_pages = [], [], 0, 0
+            yield batch

@@ -1,0 +1,38 @@
+"""What a pass over memory found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .table import Verdict
+
+
+@dataclass(slots=True)
+class RoundStats:
+    """Counts of one round, or of the comparison with the final image; all in pages."""
+
+    scanned_pages: int = 0
+    """Read and hashed."""
+
+    changed_pages: int = 0
+    """Not what the target holds; pages seen for the first time included."""
+
+    new_pages: int = 0
+    """Of those changed, seen for the first time."""
+
+    deferred_pages: int = 0
+    """Of those changed, left to the final stage because they change all the time."""
+
+    sent_pages: int = 0
+    """Changed and yielded."""
+
+    zero_pages: int = 0
+    """Of those sent, the ones that hold zeros alone and cost next to nothing."""
+
+    def count(self, verdict: Verdict) -> None:
+        """Add the pages of one visit."""
+        self.changed_pages += verdict.changed
+        self.new_pages += verdict.new
+        self.deferred_pages += verdict.deferred
+        self.sent_pages += int(verdict.send.sum())
+        self.zero_pages += int((verdict.send & verdict.zero).sum())

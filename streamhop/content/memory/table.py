@@ -1,0 +1,171 @@
+"""What the target holds, as hashes: the source's memory of what it has sent.
+
+Pages are hashed with XXH3-128 under a seed drawn for each move, so content cannot be made to collide by a workload
+that does not know the seed. The table only decides what to send: the digest over the final image decides whether the
+target starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+GRANULE_PAGES = 128
+"""Pages that share one entry. Small enough for scattered memory (2.3 KiB an entry), large enough that the cost of a
+visit is hidden behind the hashing of its pages (about 18 bytes a page where memory is dense)."""
+
+_ENTRY_BYTES = GRANULE_PAGES * 17 + 400
+"""Hashes, counters and the objects around them."""
+
+Hashes: TypeAlias = npt.NDArray[np.uint64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Slots: TypeAlias = npt.NDArray[np.int64]
+
+
+class _Granule:
+    """Hashes as sent (0 = nothing sent), rounds in a row with another content, hashes as last seen if put off."""
+
+    __slots__ = ("changing", "seen", "sent", "streaks")
+
+    def __init__(self) -> None:
+        self.sent: Hashes = np.zeros((GRANULE_PAGES, 2), dtype=np.uint64)
+        self.streaks: npt.NDArray[np.uint8] = np.zeros(GRANULE_PAGES, dtype=np.uint8)
+        self.changing = False
+        self.seen: Hashes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do about the pages of one visit; masks are over the pages visited, in their order."""
+
+    send: Mask
+    zero: Mask
+    changed: int
+    """Pages whose content is not what the target holds, first sight included."""
+    new: int
+    """Of these, pages never sent."""
+    deferred: int
+    """Of these, pages left for the final stage because they change all the time."""
+
+
+class PageHasher:
+    """Hashes pages under the move's seed."""
+
+    def __init__(self, seed: int, page_size: int) -> None:
+        self._seed = seed
+        self._page_size = page_size
+        self.zero: Hashes = np.frombuffer(xxhash.xxh3_128_digest(bytes(page_size), seed), dtype=np.uint64)
+
+    def hashes(self, data: memoryview) -> Hashes:
+        """One row for each page of ``data``, whose length is a multiple of the page size."""
+        size, seed, digest = self._page_size, self._seed, xxhash.xxh3_128_digest
+        joined = b"".join([digest(data[at : at + size], seed) for at in range(0, len(data), size)])
+        return np.frombuffer(joined, dtype=np.uint64).reshape(-1, 2)
+
+
+class SentTable:
+    """Hashes of the pages the target holds, by object and position.
+
+    :param defer_after: pages that changed in this many rounds in a row are put off to the final stage; 0 = never.
+    :param bytes_max: bound of the table; pages beyond it are not tracked, hence left to the final stage.
+    """
+
+    def __init__(self, hasher: PageHasher, defer_after: int, bytes_max: int) -> None:
+        self._hasher = hasher
+        self._defer_after = defer_after
+        self._entries_max = bytes_max // _ENTRY_BYTES
+        self._granules: dict[tuple[str, int], _Granule] = {}
+
+    @property
+    def size_bytes(self) -> int:
+        """Estimate of the memory the table takes."""
+        return len(self._granules) * _ENTRY_BYTES
+
+    def visit(self, object_name: str, number: int, slots: Slots, data: memoryview) -> Verdict | None:
+        """Judge pages read in a round and take those to send for sent.
+
+        :param number: which granule: page index // :data:`GRANULE_PAGES`.
+        :param slots: ascending positions inside the granule of the pages in ``data``.
+        :returns: None if nothing is to be done.
+        """
+        granule = self._granules.get((object_name, number))
+        if granule is None:
+            if len(self._granules) >= self._entries_max:
+                return None
+            granule = self._granules[object_name, number] = _Granule()
+        hashes = self._hasher.hashes(data)
+        differs = _unequal(granule.sent[slots], hashes)
+        if not differs.any():
+            if granule.changing:
+                granule.streaks[slots] = 0
+            return None
+        return self._judge(granule, slots, hashes, differs)
+
+    def _judge(self, granule: _Granule, slots: Slots, hashes: Hashes, differs: Mask) -> Verdict:
+        known = granule.sent[slots].any(axis=1)
+        # A page counts as still changing only if it differs from its last sight, not just from what was sent
+        moving = differs & known
+        if granule.seen is not None:
+            seen = granule.seen[slots]
+            moving &= _unequal(seen, hashes) | ~seen.any(axis=1)
+        streaks = granule.streaks[slots]
+        streaks = np.where(moving, np.minimum(streaks, 254) + 1, 0).astype(np.uint8)
+        granule.streaks[slots] = streaks
+        granule.changing = bool(granule.streaks.any())
+        put_off = moving & (streaks >= self._defer_after) if self._defer_after else np.zeros_like(moving)
+        self._note_seen(granule, slots, hashes, put_off)
+        send = differs & ~put_off
+        granule.sent[slots[send]] = hashes[send]
+        return Verdict(
+            send=send,
+            zero=(hashes == self._hasher.zero).all(axis=1),
+            changed=int(differs.sum()),
+            new=int((differs & ~known).sum()),
+            deferred=int(put_off.sum()),
+        )
+
+    @staticmethod
+    def _note_seen(granule: _Granule, slots: Slots, hashes: Hashes, put_off: Mask) -> None:
+        if put_off.any():
+            if granule.seen is None:
+                granule.seen = np.zeros((GRANULE_PAGES, 2), dtype=np.uint64)
+            granule.seen[slots] = np.where(put_off[:, None], hashes, 0)
+        elif granule.seen is not None:
+            granule.seen[slots] = 0
+            if not granule.seen.any():
+                granule.seen = None
+
+    def compare(self, object_name: str, number: int, slots: Slots, data: memoryview) -> Verdict | None:
+        """Judge pages of the final image. Those to send count as unknown at the target from now on.
+
+        That way a move that fails after this sends them again, whatever became of them.
+        """
+        hashes = self._hasher.hashes(data)
+        granule = self._granules.get((object_name, number))
+        if granule is None:
+            differs = np.ones(len(slots), dtype=np.bool_)
+            new = len(slots)
+        else:
+            sent = granule.sent[slots]
+            differs = _unequal(sent, hashes)
+            if not differs.any():
+                return None
+            new = int((~sent.any(axis=1)).sum())
+            granule.sent[slots[differs]] = 0
+        return Verdict(
+            send=differs,
+            zero=(hashes == self._hasher.zero).all(axis=1),
+            changed=int(differs.sum()),
+            new=new,
+            deferred=0,
+        )
+
+
+def _unequal(left: Hashes, right: Hashes) -> Mask:
+    """Rows that differ. Column by column: a reduction over an axis of two costs several times as much."""
+    result: Mask = (left[:, 0] != right[:, 0]) | (left[:, 1] != right[:, 1])
+    return result

@@ -1,0 +1,33 @@
+"""File trees of a container (writable layer, tmpfs mounts): scanned and sent in rounds, applied at the target.
+
+The source's :class:`TreeScanner` finds what changed since the last round; the records it makes of that are those of
+:mod:`streamhop_protocol.tree_records`; the target's :class:`TreeApplier` applies one round of them.
+
+Everything here blocks and belongs into threads.
+"""
+
+from .applier import TreeApplier
+from .changes import TreeChanges
+from .errors import (
+    TreeApplyError,
+    TreeDivergedError,
+    TreeError,
+    TreeQuotaError,
+    TreeRefusedError,
+    UnsupportedTree,
+)
+from .mapped import shared_mapped_files
+from .scanner import TreeScanner
+
+__all__ = [
+    "TreeApplier",
+    "TreeApplyError",
+    "TreeChanges",
+    "TreeDivergedError",
+    "TreeError",
+    "TreeQuotaError",
+    "TreeRefusedError",
+    "TreeScanner",
+    "UnsupportedTree",
+    "shared_mapped_files",
+]

@@ -1,0 +1,119 @@
+"""Which blocks of a file differ from what was sent of it before.
+
+A block is known by 16 bytes of its BLAKE3 hash, collision resistant because both versions may come from whoever runs
+in the container. A block of zeros has the hash of zeros, whatever its length: holes need not be read to be known.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from streamhop_protocol.tree_records import CONTENT_DATA_BYTES_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BLOCK_BYTES = 64 * 1024
+HASH_BYTES = 16
+
+_READ_BYTES = CONTENT_DATA_BYTES_MAX // BLOCK_BYTES * BLOCK_BYTES
+_ZEROS = bytes(BLOCK_BYTES)
+_ZERO_HASH = bytes(HASH_BYTES)
+
+Piece = tuple[int, int, memoryview | None]
+"""A changed range: offset and length in bytes, and its data, or None where it reads as zeros."""
+
+
+def hashes_bytes(size: int) -> int:
+    """Bytes that the hashes of a file of ``size`` bytes take."""
+    return -(-size // BLOCK_BYTES) * HASH_BYTES
+
+
+def changed_pieces(
+    fd: int, size: int, before: bytes | None, after: bytearray | None, *, maybe_sparse: bool
+) -> Iterator[Piece]:
+    """Read a file and tell what changed, in rising order.
+
+    What cannot be read because the file has become shorter reads as zeros.
+
+    :param fd: the file.
+    :param size: bytes to look at.
+    :param before: hashes of the blocks sent earlier; missing ones are zeros; None: nothing is known of them.
+    :param after: takes the hashes of what is told now, :func:`hashes_bytes` zeros at first; None: not wanted.
+    :param maybe_sparse: look for holes.
+    """
+    position = 0
+    for start, end in _data_ranges(fd, size) if maybe_sparse else [(0, size)]:
+        yield from _hole(position, start, before)
+        for at in range(start, end, _READ_BYTES):
+            data = _read(fd, at, min(_READ_BYTES, end - at))
+            yield from _changed_runs(data, at, before, after)
+        position = end
+    yield from _hole(position, size, before)
+
+
+def _hole(start: int, end: int, before: bytes | None) -> Iterator[Piece]:
+    if start >= end:
+        return
+    if before is None or any(before[start // BLOCK_BYTES * HASH_BYTES : hashes_bytes(end)]):
+        yield start, end - start, None
+
+
+def _changed_runs(data: bytes, at: int, before: bytes | None, after: bytearray | None) -> Iterator[Piece]:
+    view = memoryview(data)
+    run = 0
+    """Where in ``data`` the run of changed blocks begins that is not told yet."""
+    for start in range(0, len(data), BLOCK_BYTES):
+        block = view[start : start + BLOCK_BYTES]
+        is_zero = data.startswith(_ZEROS[: len(block)], start)
+        now = _ZERO_HASH if is_zero else blake3(block).digest(length=HASH_BYTES)
+        hash_at = (at + start) // BLOCK_BYTES * HASH_BYTES
+        if after is not None:
+            after[hash_at : hash_at + HASH_BYTES] = now
+        changed = before is None or now != (before[hash_at : hash_at + HASH_BYTES] or _ZERO_HASH)
+        if changed and not is_zero:
+            continue
+        if run < start:
+            yield at + run, start - run, view[run:start]
+        run = start + len(block)
+        if changed:
+            yield at + start, len(block), None
+    if run < len(data):
+        yield at + run, len(data) - run, view[run:]
+
+
+def _read(fd: int, at: int, length: int) -> bytes:
+    data = os.pread(fd, length, at)
+    while len(data) < length:
+        more = os.pread(fd, length - len(data), at + len(data))
+        if not more:
+            return data.ljust(length, b"\0")
+        data += more
+    return data
+
+
+def _data_ranges(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    """Ranges that may hold data, widened to whole blocks, joined where they then touch."""
+    start, end = 0, 0
+    while end < size:
+        try:
+            data_at = os.lseek(fd, end, os.SEEK_DATA)
+            hole_at = os.lseek(fd, data_at, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break  # nothing but a hole up to the end, or the file has become shorter
+        data_at = data_at // BLOCK_BYTES * BLOCK_BYTES
+        if data_at >= size:
+            break
+        if data_at > end:
+            if start < end:
+                yield start, end
+            start = data_at
+        end = min(-(-hole_at // BLOCK_BYTES) * BLOCK_BYTES, size)
+    if start < end:
+        yield start, end

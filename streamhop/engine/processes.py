@@ -1,0 +1,137 @@
+"""The processes of a container, as the host sees them. Standard library only: the OCI runtime uses it too."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRef:
+    """One process, by its number on the host and by its number in the container."""
+
+    host_pid: int
+    ns_pid: int
+    """What CRIU names the process's images after."""
+
+    start_ticks: int = 0
+    """When it started, in clock ticks since boot: with the number it names one process for ever."""
+
+    def is_alive(self) -> bool:
+        """Whether the process is still there; another one of the same number does not count."""
+        try:
+            return _start_ticks(self.host_pid) == self.start_ticks
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+
+def container_pids(init_pid: int) -> list[ProcessRef]:
+    """Every process (not thread) of the container whose first process is ``init_pid``; it may be frozen.
+
+    The descendants of the first process, which are what CRIU dumps, and whatever else is in its PID namespace
+    (``docker exec``). Processes that end meanwhile are left out; an empty list means the container is gone.
+    """
+    depth = _depth(init_pid)
+    refs = (_reference(pid, depth) for pid in _members(init_pid))
+    return sorted((ref for ref in refs if ref is not None), key=lambda ref: ref.ns_pid)
+
+
+def resident_bytes(processes: Iterable[ProcessRef]) -> int:
+    """Memory that the processes hold, in bytes: shared pages count once for each, file-backed ones not at all."""
+    return sum(_resident_bytes(process.host_pid) for process in processes)
+
+
+def kill_all(init_pid: int, number: signal.Signals) -> None:
+    """Send a signal to every process of the container. They must be frozen or stopped, so that none is missed.
+
+    :raises PermissionError: ``init_pid`` has no PID namespace of its own: its processes are the host's.
+    """
+    if _namespace(init_pid) in (None, _namespace(os.getpid())):
+        raise PermissionError(f"process {init_pid} is gone or has no PID namespace of its own")
+    for pid in _members(init_pid):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Yield ``pid`` and all processes below it. They should not fork meanwhile. Needs CONFIG_PROC_CHILDREN, as CRIU."""
+    waiting = [pid]
+    while waiting:
+        current = waiting.pop()
+        yield current
+        try:
+            for thread in os.listdir(PROC / str(current) / "task"):
+                children = (PROC / str(current) / "task" / thread / "children").read_text(encoding="ascii")
+                waiting.extend(int(child) for child in children.split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+
+def _members(init_pid: int) -> list[int]:
+    found = dict.fromkeys(descendants(init_pid))
+    namespace = _namespace(init_pid)
+    if namespace is None:
+        return []
+    if namespace != _namespace(os.getpid()):
+        others = (int(name) for name in os.listdir(PROC) if name.isdigit())
+        found.update(dict.fromkeys(pid for pid in others if pid not in found and _namespace(pid) == namespace))
+    return list(found)
+
+
+def _namespace(pid: int) -> int | None:
+    """The inode number of the PID namespace, None if the process is gone."""
+    try:
+        return (PROC / str(pid) / "ns" / "pid").stat().st_ino
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def _reference(pid: int, depth: int) -> ProcessRef | None:
+    try:
+        numbers = _numbers((PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace"))
+        return ProcessRef(pid, numbers[depth - 1], _start_ticks(pid)) if 0 < depth <= len(numbers) else None
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def _depth(pid: int) -> int:
+    """How many PID namespaces down, as seen from ours, a process lives; 0 if it is gone."""
+    try:
+        return len(_numbers((PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace")))
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _numbers(status: str) -> list[int]:
+    """A process's numbers, from our PID namespace inwards; source: the NSpid line of proc_pid_status(5)."""
+    for line in status.splitlines():
+        if line.startswith("NSpid:"):
+            return [int(number) for number in line.split()[1:]]
+    return []
+
+
+def _start_ticks(pid: int) -> int:
+    """Field 22 of proc_pid_stat(5), counted from behind the command, which may hold anything."""
+    stat = (PROC / str(pid) / "stat").read_bytes()
+    return int(stat[stat.rindex(b")") + 2 :].split()[19])
+
+
+def _resident_bytes(pid: int) -> int:
+    """Anonymous and shared memory resident, from proc_pid_status(5): what a dump holds; file-backed pages are not."""
+    try:
+        status = (PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    values = {}
+    for line in status.splitlines():
+        name, _, value = line.partition(":")
+        if name in ("RssAnon", "RssShmem", "VmSwap"):
+            values[name] = int(value.split()[0]) * 1024
+    return sum(values.values())

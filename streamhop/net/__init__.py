@@ -1,0 +1,24 @@
+"""Sessions between peers over TCP: the asyncio driver of :mod:`streamhop_protocol`.
+
+A session is one control connection and some payload connections. Nothing in here runs as a task of its own but the
+handlers of a :class:`Listener`: connections are driven by the event loop's callbacks, compression by a few threads.
+"""
+
+from .config import NetConfig
+from .dialing import dial
+from .errors import SessionLost
+from .listening import Listener, serve
+from .peer import PeerSession
+from .streams import Chunk, IncomingStream, OutgoingStream
+
+__all__ = [
+    "Chunk",
+    "IncomingStream",
+    "Listener",
+    "NetConfig",
+    "OutgoingStream",
+    "PeerSession",
+    "SessionLost",
+    "dial",
+    "serve",
+]

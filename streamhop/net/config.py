@@ -1,0 +1,45 @@
+"""What can be set about sessions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamhop_protocol.limits import STREAMS_DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class NetConfig:
+    """Options of :func:`.dial` and :func:`.serve`."""
+
+    connections: int = 2
+    """Payload connections of a session that this side dials, 1 to 15."""
+
+    handshake_s_max: float = 5.0
+    """From connecting to the session being complete; also how long the listener waits for each newcomer."""
+
+    ping_interval_s: float = 2.0
+    """How often the peer is asked for a sign of life."""
+
+    silence_s_max: float = 10.0
+    """A peer not heard of for this long is given up."""
+
+    close_s_max: float = 1.0
+    """How long :meth:`.PeerSession.close` waits for the peer to have read everything."""
+
+    half_open_max: int = 64
+    """Newcomers that a listener lets wait in the handshake at once; one more, and the oldest has to go."""
+
+    sessions_max: int = 64
+    """Sessions that a listener serves at once."""
+
+    streams_max: int = STREAMS_DEFAULT
+    """Streams that the peer may have open at once; each may take a window of memory, see ``STREAM_WINDOW_BYTES``."""
+
+    messages_unread_max: int = 64
+    """Messages that may wait for :meth:`.PeerSession.receive`; an honest peer sends a dozen in a whole move."""
+
+    codec_threads: int = 2
+    """Threads of a session for compression and decompression."""
+
+    congestion_control: str = "bbr"
+    """TCP congestion control of payload connections, if the kernel has it: BBR keeps queues on the way short."""

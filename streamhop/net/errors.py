@@ -1,0 +1,5 @@
+"""The error of this room; what a peer did wrong is a :class:`streamhop_protocol.errors.ProtocolError`."""
+
+
+class SessionLost(Exception):  # noqa: N818 - an event rather than a mistake, and so named by everybody who waits for it
+    """The session is over: the text says why. Where the peer broke the protocol that error is the cause."""

@@ -1,0 +1,210 @@
+"""The acceptor's side: newcomers, the handshake, and the tasks that serve complete sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from streamhop_protocol.connection import Connection, choose_version
+from streamhop_protocol.errors import LimitError, ProtocolError, UnexpectedError
+from streamhop_protocol.session import Session
+from streamhop_protocol.signals import JOIN_TOKEN_BYTES, SESSION_ID_BYTES, Hello, Join, Joined, Welcome
+
+from .channel import Channel
+from .config import NetConfig
+from .peer import PeerSession
+
+log = logging.getLogger("streamhop.net")
+
+Handler = Callable[[PeerSession], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Joining:
+    """A session that has its control connection and waits for the others."""
+
+    hello: Hello
+    token: bytes
+    control: Channel
+    payloads: list[Channel] = field(default_factory=list)
+
+
+class Listener:
+    """Accepts sessions while it is entered; made by :func:`serve`.
+
+    It owns a task for each session. A handler's error ends that session only.
+    """
+
+    def __init__(self, config: NetConfig, name: str, on_session: Handler) -> None:
+        self._config = config
+        self._name = name
+        self._on_session = on_session
+        self._loop = asyncio.get_running_loop()
+        self._server: asyncio.Server | None = None
+        self._half_open: dict[Channel, asyncio.TimerHandle] = {}
+        """Oldest first."""
+        self._joining: dict[bytes, _Joining] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def bind(self, host: str, port: int) -> None:
+        """Take the port; connections are accepted only once the listener is entered.
+
+        :raises OSError: the address cannot be used.
+        """
+        self._server = await self._loop.create_server(self._newcomer, host, port, start_serving=False)
+
+    @property
+    def port(self) -> int:
+        """The port, also if 0 was asked for."""
+        if self._server is None:
+            raise ValueError("the listener is not bound")
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def __aenter__(self) -> Self:
+        if self._server is None:
+            raise ValueError("the listener is not bound")
+        await self._server.start_serving()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+        for channel in list(self._half_open):
+            self._drop(channel)
+        for task in self._tasks:
+            task.cancel()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # -- newcomers -------------------------------------------------------------------------------------------------
+
+    def _newcomer(self) -> Channel:
+        if len(self._half_open) >= self._config.half_open_max:
+            # The oldest, not the newest: an honest peer needs one round trip, a silent one stays until its deadline.
+            self._drop(next(iter(self._half_open)))
+        channel = Channel(Connection.accepted(), self, self._config)
+        self._half_open[channel] = self._loop.call_later(self._config.handshake_s_max, self._drop, channel)
+        return channel
+
+    def _drop(self, channel: Channel) -> None:
+        """End a newcomer, and the session that it was to be part of."""
+        timer = self._half_open.pop(channel, None)
+        if timer is None:
+            return
+        timer.cancel()
+        channel.abort()
+        for identifier, joining in list(self._joining.items()):
+            if channel is joining.control or channel in joining.payloads:
+                del self._joining[identifier]
+                for other in (joining.control, *joining.payloads):
+                    self._drop(other)
+
+    def on_received(self, channel: Channel) -> None:
+        """See :class:`.ChannelOwner`."""
+        if channel not in self._half_open:
+            return
+        try:
+            while channel.inbox and channel.owner is self:
+                body = channel.inbox.popleft().body
+                if isinstance(body, Hello):
+                    self._welcome(channel, body)
+                elif isinstance(body, Join):
+                    self._join(channel, body)
+                else:
+                    raise UnexpectedError(f"{type(body).__name__} before the session is complete")
+        except ProtocolError as error:
+            channel.connection.refuse(error)
+        if channel.owner is self and channel.connection.error is not None:
+            log.info("a newcomer is refused: %s", channel.connection.error)
+            channel.flush()
+            channel.close()
+
+    def on_writable(self, channel: Channel) -> None:
+        """See :class:`.ChannelOwner`."""
+
+    def on_lost(self, channel: Channel, _error: Exception | None, /) -> None:
+        """See :class:`.ChannelOwner`."""
+        self._drop(channel)
+
+    # -- the handshake ---------------------------------------------------------------------------------------------
+
+    def _welcome(self, channel: Channel, hello: Hello) -> None:
+        version = choose_version(hello)
+        if len(self._tasks) >= self._config.sessions_max:
+            raise LimitError(f"{self._config.sessions_max} sessions are served already")
+        identifier, token = secrets.token_bytes(SESSION_ID_BYTES), secrets.token_bytes(JOIN_TOKEN_BYTES)
+        self._joining[identifier] = _Joining(hello, token, channel)
+        channel.connection.accept(
+            Welcome(
+                name=self._name,
+                version=version,
+                session=identifier,
+                token=token,
+                streams_max=self._config.streams_max,
+            )
+        )
+        channel.flush()
+
+    def _join(self, channel: Channel, join: Join) -> None:
+        joining = self._joining.get(join.session)
+        if joining is None or not hmac.compare_digest(joining.token, join.token):
+            raise UnexpectedError("no session of that ID and token waits for connections")
+        joining.payloads.append(channel)
+        channel.connection.accept(Joined())
+        channel.flush()
+        if len(joining.payloads) == joining.hello.connections:
+            del self._joining[join.session]
+            self._complete(joining)
+
+    def _complete(self, joining: _Joining) -> None:
+        channels = (joining.control, *joining.payloads)
+        for channel in channels:
+            self._half_open.pop(channel).cancel()
+        session = Session(
+            dialer=False, streams_max_in=self._config.streams_max, streams_max_out=joining.hello.streams_max
+        )
+        try:
+            peer = PeerSession(self._config, session, (joining.control, joining.payloads), joining.hello.name, None)
+        except OSError as error:
+            log.info("a newcomer was gone as soon as it was there: %s", error)
+            for channel in channels:
+                channel.abort()
+            return
+        task = self._loop.create_task(self._serve(peer))
+        self._tasks.add(task)
+        task.add_done_callback(self._served)
+
+    async def _serve(self, peer: PeerSession) -> None:
+        log.info("session with %s (%s:%d)", peer.peer_name, *peer.peer_address)
+        async with peer:
+            await self._on_session(peer)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, ProtocolError):
+            log.warning("a session was ended: %s", error)
+        elif error is not None:
+            log.error("a session's handler failed", exc_info=error)
+
+
+async def serve(host: str, port: int, config: NetConfig, *, name: str, on_session: Handler) -> Listener:
+    """Take a port for sessions. Enter what this returns to accept them; leaving it ends all.
+
+    :param name: how this side calls itself, at most 255 bytes.
+    :param on_session: runs in a task of its own for each session, which is closed when it returns or raises.
+    :raises OSError: the address cannot be used.
+    """
+    listener = Listener(config, name, on_session)
+    await listener.bind(host, port)
+    return listener

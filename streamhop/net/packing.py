@@ -1,0 +1,48 @@
+"""Compression off the event loop: a few threads for each session. The compressors release the GIL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from streamhop_protocol.codecs import Codec, CodecChoice, choose_codec, compress, looks_compressible
+
+T = TypeVar("T")
+
+INLINE_BYTES_MAX = 8 * 1024
+"""Work on less than this takes less time than handing it to a thread."""
+
+
+def pack_chunk(data: bytes | memoryview, link_bytes_per_s: float | None) -> tuple[Codec, bytes | memoryview]:
+    """Compress one chunk with the codec that suits the link and the content."""
+    choice = choose_codec(link_bytes_per_s, compressible=True)
+    if choice.codec is not Codec.NONE and not looks_compressible(data):
+        choice = CodecChoice(Codec.NONE)
+    return compress(data, choice)
+
+
+def stable(data: bytes | bytearray | memoryview) -> bytes | memoryview:
+    """``data`` such that the caller may reuse its buffer: a copy, unless nobody can change it."""
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, memoryview) and isinstance(data.obj, bytes) and data.c_contiguous:
+        return data.cast("B")
+    return bytes(data)
+
+
+class CodecThreads:
+    """Runs work in a bounded number of threads, which end with the session."""
+
+    def __init__(self, threads: int) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="streamhop-codec")
+        self._loop = asyncio.get_running_loop()
+
+    def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Start ``work`` in a thread; not after :meth:`close`."""
+        return asyncio.ensure_future(self._loop.run_in_executor(self._executor, work))
+
+    def close(self) -> None:
+        """Let the threads go; what has not begun is cancelled."""
+        self._executor.shutdown(wait=False, cancel_futures=True)

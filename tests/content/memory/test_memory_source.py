@@ -1,0 +1,184 @@
+"""Rounds over real processes, read from outside while they run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from memory_support import PAGE, ZERO_PAGE, page
+
+from streamhop.content.memory import MemorySource, PageBatch
+from streamhop_protocol.page_batches import RAW, decode_meta
+
+pytestmark = pytest.mark.root
+
+Held = dict[tuple[str, int], bytes]
+
+
+class Ref(NamedTuple):
+    """A process as the engine lists it."""
+
+    host_pid: int
+    ns_pid: int
+
+
+class Victim:
+    """A child that runs memory_victim.py."""
+
+    def __init__(self, directory: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("memory_victim.py")), str(directory / "mapped")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        found = json.loads(self.process.stdout.readline())
+        self.places: dict[str, int] = found["places"]
+        self.memfd_inode: int = found["memfd_inode"]
+        self.ref = Ref(self.process.pid, 17)
+
+    def say(self, *words: object) -> str:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(*words, file=self.process.stdin, flush=True)
+        return self.process.stdout.readline().strip()
+
+    def private(self, name: str, index: int) -> tuple[str, int]:
+        return "pagemap-17", self.places[name] // PAGE + index
+
+    def shared(self, name: str, index: int) -> tuple[str, int]:
+        """Where a page of a shared mapping goes: by the inode and the offset in the file."""
+        if name == "memfd":
+            return f"pagemap-shmem-{self.memfd_inode}", 300 + index
+        maps = Path(f"/proc/{self.process.pid}/maps").read_text(encoding="utf-8").splitlines()
+        line = next(line for line in maps if line.startswith(f"{self.places[name]:x}-"))
+        return f"pagemap-shmem-{line.split()[4]}", index
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Iterator[Victim]:
+    child = Victim(tmp_path)
+    yield child
+    child.close()
+
+
+def unpack(batches: list[PageBatch]) -> Held:
+    found: Held = {}
+    for batch in batches:
+        meta = decode_meta(batch.meta, len(batch.data), PAGE)
+        at = 0
+        for first, pages, kind in meta.runs:
+            for index in range(first, first + pages):
+                found[meta.object_name, index] = batch.data[at : at + PAGE] if kind == RAW else ZERO_PAGE
+                at += PAGE if kind == RAW else 0
+    return found
+
+
+def source() -> MemorySource:
+    return MemorySource(42)
+
+
+def test_the_first_round_holds_every_kind_of_memory(victim: Victim) -> None:
+    reader = source()
+    held = unpack(list(reader.round([victim.ref])))
+    for index in (0, 1, 199, 250, 299):
+        for name in ("anonymous", "forbidden"):
+            assert held[victim.private(name, index)] == page(index + 1), name
+        for name in ("shared", "memfd"):
+            assert held[victim.shared(name, index)] == page(index + 1), name
+    assert held[victim.private("anonymous", 3)] == ZERO_PAGE
+    stats = reader.last_round
+    assert stats.sent_pages == stats.changed_pages == stats.new_pages == len(held)
+    assert stats.zero_pages >= 2
+
+
+def test_pages_never_touched_and_pages_of_files_stay(victim: Victim) -> None:
+    held = unpack(list(source().round([victim.ref])))
+    for name in ("anonymous", "forbidden"):
+        assert victim.private(name, 230) not in held
+    assert victim.shared("shared", 230) not in held
+    assert victim.shared("memfd", -10) not in held
+    assert held[victim.private("file", 0)] == page(1)
+    assert victim.private("file", 1) not in held
+
+
+def test_later_rounds_send_what_changed(victim: Victim) -> None:
+    reader = source()
+    list(reader.round([victim.ref]))
+    scanned = reader.last_round.scanned_pages
+    for name in ("anonymous", "shared", "memfd", "file"):
+        victim.say("poke", name, 10, 7777)
+    victim.say("zero", "anonymous", 11)
+    victim.say("poke", "anonymous", 230, 8888)
+    held = unpack(list(reader.round([victim.ref])))
+    assert held[victim.private("anonymous", 10)] == held[victim.shared("shared", 10)] == page(7777)
+    assert held[victim.shared("memfd", 10)] == held[victim.private("file", 10)] == page(7777)
+    assert held[victim.private("anonymous", 11)] == ZERO_PAGE
+    assert held[victim.private("anonymous", 230)] == page(8888)
+    assert len(held) == reader.last_round.sent_pages < scanned / 4
+    assert victim.private("forbidden", 5) not in held
+
+
+def test_pages_that_change_every_round_are_deferred(victim: Victim) -> None:
+    reader = source()
+    sent = []
+    for seed in range(5):
+        victim.say("poke", "anonymous", 20, 5000 + seed)
+        sent.append(victim.private("anonymous", 20) in unpack(list(reader.round([victim.ref]))))
+    assert sent == [True, True, True, False, False]
+    assert reader.last_round.deferred_pages >= 1
+
+
+def test_a_mapping_shared_by_two_processes_is_sent_once(victim: Victim) -> None:
+    reader = source()
+    batches = list(reader.round([victim.ref, Ref(victim.process.pid, 18)]))
+    name, _ = victim.shared("shared", 0)
+    runs = [run for batch in batches if batch.meta["o"] == name for run in batch.meta["r"]]  # type: ignore[attr-defined]
+    assert sum(pages for _, pages, _ in runs) == 202
+    held = unpack(batches)
+    _, index = victim.private("anonymous", 1)
+    assert held["pagemap-17", index] == held["pagemap-18", index] == page(2)
+
+
+def test_a_process_that_is_gone_is_left_out(victim: Victim, tmp_path: Path) -> None:
+    other = Victim(tmp_path)
+    other.close()
+    held = unpack(list(source().round([other.ref, victim.ref])))
+    assert held[victim.private("anonymous", 1)] == page(2)
+
+
+def test_a_process_that_dies_during_a_round_ends_its_part(victim: Victim) -> None:
+    rounds = source().round([victim.ref])
+    next(rounds)
+    victim.close()
+    unpack(list(rounds))
+
+
+def test_a_mapping_that_goes_away_during_a_round_is_left_out(victim: Victim) -> None:
+    rounds = source().round([victim.ref])
+    first = next(rounds)
+    last = max(victim.places, key=lambda name: victim.places[name] if name in ("anonymous", "forbidden") else 0)
+    victim.say("unmap", last)
+    held = unpack([first, *rounds])
+    kept = "forbidden" if last == "anonymous" else "anonymous"
+    assert held[victim.private(kept, 1)] == page(2)
+
+
+def test_descriptors_are_closed_also_when_a_round_is_cut_short(victim: Victim) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    reader = source()
+    rounds = reader.round([victim.ref])
+    next(rounds)
+    rounds.close()  # type: ignore[attr-defined]
+    list(source().round([victim.ref]))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,0 +1,299 @@
+"""From batches to an image directory, read back by CRIU's rules; and what a hostile peer may try."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from memory_support import PAGE, ZERO_PAGE, CriuReader, Pages, mm_image, page, read_as_criu, write_dump
+
+from streamhop.content.memory import MemorySource, PageStore
+from streamhop.content.memory.page_set import GRANULE_PAGES
+from streamhop.content.memory.sparse_files import SEGMENT_BYTES
+from streamhop_protocol.errors import IntegrityError, LimitError, MalformedError, ProtocolError, UnexpectedError
+from streamhop_protocol.page_batches import RAW, ZERO, ZERO_PAGES_PER_BATCH_MAX, PageRun, encode_meta
+
+SEGMENT_PAGES = SEGMENT_BYTES // PAGE
+QUOTA_BYTES = 1 << 24
+
+LOW, CODE, STACK = 0x400, 0x5555_5555_4000 // PAGE, 0x7FFF_FFFD_E000 // PAGE
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PageStore:
+    return PageStore(tmp_path / "pages", PAGE, quota_bytes=QUOTA_BYTES)
+
+
+def put(store: PageStore, pages: Pages, name: str = "pagemap-1") -> None:
+    """Apply pages one batch each."""
+    for index in sorted(pages):
+        if pages[index] == ZERO_PAGE:
+            store.apply(encode_meta(name, [PageRun(index, 1, ZERO)]), b"")
+        else:
+            store.apply(encode_meta(name, [PageRun(index, 1, RAW)]), pages[index])
+
+
+def assemble(store: PageStore, directory: Path, objects: Mapping[str, Pages], other: Mapping[str, bytes]) -> bytes:
+    """Let the store make ``directory / "image"`` of a dump of ``objects``; returns its digest."""
+    write_dump(directory / "dump", objects, other)
+    files = directory / "files"
+    files.mkdir()
+    for path in (directory / "dump").iterdir():
+        if not path.name.startswith("pages-"):
+            (files / path.name).write_bytes(path.read_bytes())
+    return store.assemble(directory / "image", files)
+
+
+def test_pages_of_all_rounds_are_where_criu_looks(store: PageStore, tmp_path: Path) -> None:
+    put(store, {LOW: page(1), CODE: page(2), CODE + 1: ZERO_PAGE, STACK: page(3), STACK + 2: page(4)})
+    put(store, {5: page(5), 9: ZERO_PAGE}, "pagemap-shmem-77")
+    put(store, {CODE: page(20), CODE + 1: page(21), STACK + 1: page(22), LOW + 9: page(23)})
+    put(store, {STACK: ZERO_PAGE})
+    store.begin_final()
+    put(store, {STACK + 2: page(40), CODE + 4: page(41)})
+    private = {
+        LOW: page(1), LOW + 9: page(23), CODE: page(20), CODE + 1: page(21), CODE + 4: page(41),
+        STACK: ZERO_PAGE, STACK + 1: page(22), STACK + 2: page(40),
+    }  # fmt: skip
+    shared = {5: page(5), 9: ZERO_PAGE}
+    objects: dict[str, Pages] = {"pagemap-1": private, "pagemap-shmem-77": shared, "pagemap-2": {}}
+    other = {"core-1.img": b"core", "inventory.img": b"", "descriptors.json": b"[]"}
+    digest = assemble(store, tmp_path, objects, other)
+    image = tmp_path / "image"
+    for name, pages in objects.items():
+        assert read_as_criu(image, name) == pages
+    for name, content in other.items():
+        assert (image / name).read_bytes() == content
+    assert digest == MemorySource(1, page_size=PAGE).final(tmp_path / "dump").digest()
+    assert not (image / "parent").readlink().is_absolute()
+    assert image.stat().st_mode & 0o077 == 0
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "pages").rglob("*.img"))
+
+
+def test_the_digest_is_the_one_of_the_specification(store: PageStore, tmp_path: Path) -> None:
+    put(store, {STACK: page(1), LOW: page(2)})
+    objects = {"pagemap-1": {STACK: page(1), LOW: page(2)}}
+    digest = assemble(store, tmp_path, objects, {"core-1.img": b"core"})
+    pagemap = (tmp_path / "dump" / "pagemap-1.img").read_bytes()
+
+    def number(value: int) -> bytes:
+        return value.to_bytes(8, "little")
+
+    logical = (
+        b"streamhop image 1\n"
+         b"P" + number(13) + b"pagemap-1.img" + number(2) + page(2) + page(1)
+        + b"F" + number(10) + b"core-1.img" + number(4) + b"core"
+        + b"F" + number(13) + b"pagemap-1.img" + number(len(pagemap)) + pagemap
+    )  # fmt: skip
+    assert digest == blake3(logical).digest()
+
+
+INDICES = st.sampled_from([0, 1, 2, GRANULE_PAGES - 1, GRANULE_PAGES, CODE, SEGMENT_PAGES - 1, SEGMENT_PAGES, STACK])
+CONTENTS = st.integers(0, 5).map(lambda seed: page(seed) if seed else ZERO_PAGE)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(rounds=st.lists(st.dictionaries(INDICES, CONTENTS, min_size=1), min_size=1, max_size=5), data=st.data())
+def test_the_latest_content_counts(
+    tmp_path_factory: pytest.TempPathFactory, rounds: list[dict[int, bytes]], data: st.DataObject
+) -> None:
+    directory = tmp_path_factory.mktemp("store")
+    store = PageStore(directory / "pages", PAGE, quota_bytes=QUOTA_BYTES)
+    held: dict[int, bytes] = {}
+    for pages in rounds:
+        put(store, pages)
+        held |= pages
+    assert store.stored_bytes == sum(content != ZERO_PAGE for content in held.values()) * PAGE
+    dumped = {index: held[index] for index in data.draw(st.sets(st.sampled_from(sorted(held))))}
+    assemble(store, directory, {"pagemap-1": dumped}, {})
+    assert read_as_criu(directory / "image", "pagemap-1") == dumped
+
+
+def test_a_batch_of_several_runs_across_a_segment(store: PageStore, tmp_path: Path) -> None:
+    first = SEGMENT_PAGES - 3
+    runs = [PageRun(first, 2, RAW), PageRun(first + 2, 2, ZERO), PageRun(first + 4, 2, RAW)]
+    store.apply(encode_meta("pagemap-1", runs), b"".join(map(page, (1, 2, 3, 4))))
+    whole = dict(enumerate([page(1), page(2), ZERO_PAGE, ZERO_PAGE, page(3), page(4)], start=first))
+    store.apply(encode_meta("pagemap-2", [PageRun(first, 6, RAW)]), b"".join(whole.values()))
+    assemble(store, tmp_path, {"pagemap-1": whole, "pagemap-2": whole}, {})
+    assert read_as_criu(tmp_path / "image", "pagemap-1") == whole
+    assert read_as_criu(tmp_path / "image", "pagemap-2") == whole
+
+
+def test_pages_that_criu_cannot_find_in_a_parent_are_in_the_image(store: PageStore, tmp_path: Path) -> None:
+    pages = {index: page(index) for index in range(10, 30)}
+    put(store, pages)
+    put(store, pages, "pagemap-2")
+    mappings = mm_image((15 * PAGE, 18 * PAGE, 0x40022, 1), (25 * PAGE, 40 * PAGE, 0x22, 1 | 1 << 27))
+    assemble(store, tmp_path, {"pagemap-1": pages, "pagemap-2": pages}, {"mm-1.img": mappings})
+    image = tmp_path / "image"
+    assert read_as_criu(image, "pagemap-1") == pages
+    assert read_as_criu(image, "pagemap-2") == pages
+    own = b"".join(page(index) for index in (15, 16, 17, 25, 26, 27, 28, 29))
+    assert (image / "pages-1.img").read_bytes() == own
+    assert (image / "pages-2.img").read_bytes() == b""
+
+
+def test_zeros_give_their_room_back(store: PageStore, tmp_path: Path) -> None:
+    blocks = QUOTA_BYTES // PAGE // 256
+    for block in range(blocks):
+        runs = [PageRun(block * 256, 256, RAW)]
+        store.apply(encode_meta("pagemap-1", runs), page(7) * 256)
+    assert store.stored_bytes == QUOTA_BYTES
+    store.apply(encode_meta("pagemap-1", [PageRun(0, 256 * blocks, ZERO)]), b"")
+    assert store.stored_bytes == 0
+    put(store, {0: page(1)}, "pagemap-2")
+    used = sum(path.stat().st_blocks * 512 for path in (tmp_path / "pages").rglob("pages-*.img"))
+    assert used < QUOTA_BYTES // 4
+
+
+def test_a_page_that_never_arrived(store: PageStore, tmp_path: Path) -> None:
+    put(store, {LOW: page(1), LOW + 2: page(3)})
+    with pytest.raises(IntegrityError, match=str(LOW + 1)):
+        assemble(store, tmp_path, {"pagemap-1": {LOW + at: page(at + 1) for at in range(3)}}, {})
+
+
+@pytest.mark.parametrize("name", ["pagemap-1", "pagemap-2"])
+def test_an_object_or_segment_that_never_arrived(store: PageStore, tmp_path: Path, name: str) -> None:
+    put(store, {LOW: page(1)})
+    with pytest.raises(IntegrityError):
+        assemble(store, tmp_path, {name: {STACK: page(1)}}, {})
+
+
+def test_a_flipped_bit_on_disk_changes_the_digest(store: PageStore, tmp_path: Path) -> None:
+    put(store, {LOW: page(1)})
+    damaged = bytearray(page(1))
+    damaged[100] ^= 4
+    put(store, {LOW: bytes(damaged)})
+    digest = assemble(store, tmp_path, {"pagemap-1": {LOW: page(1)}}, {})
+    assert digest != MemorySource(1, page_size=PAGE).final(tmp_path / "dump").digest()
+
+
+def test_the_disk_quota(store: PageStore) -> None:
+    pages = QUOTA_BYTES // PAGE
+    for first in range(0, pages, 256):
+        store.apply(encode_meta("pagemap-1", [PageRun(first, 256, RAW)]), page(1) * 256)
+    put(store, {3: page(9)})  # in place: takes no room
+    with pytest.raises(LimitError, match="bytes of memory"):
+        put(store, {pages: page(1)})
+
+
+def test_scattered_pages_are_bounded_in_memory(tmp_path: Path) -> None:
+    store = PageStore(tmp_path / "pages", PAGE, quota_bytes=QUOTA_BYTES, index_bytes_max=10_000)
+    with pytest.raises(LimitError, match="scattered"):
+        put(store, {at * GRANULE_PAGES: page(1) for at in range(40)})
+
+
+def test_zeros_that_cost_no_data_are_bounded_in_memory(tmp_path: Path) -> None:
+    store = PageStore(tmp_path / "pages", PAGE, quota_bytes=QUOTA_BYTES, index_bytes_max=1 << 20)
+
+    def claim_the_address_space() -> None:
+        for at in range(20):
+            run = PageRun(at * ZERO_PAGES_PER_BATCH_MAX, ZERO_PAGES_PER_BATCH_MAX, ZERO)
+            store.apply(encode_meta("pagemap-1", [run]), b"")
+
+    with pytest.raises(LimitError, match="scattered"):
+        claim_the_address_space()
+
+
+def test_segments_are_bounded(store: PageStore, tmp_path: Path) -> None:
+    with pytest.raises(LimitError, match="scattered"):
+        put(store, {at * SEGMENT_PAGES: ZERO_PAGE for at in range(33)})
+    assert len(list((tmp_path / "pages").glob("level-*"))) == 32
+
+
+def test_objects_are_bounded(store: PageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamhop.content.memory.store.OBJECTS_MAX", 3)
+    for pid in range(1, 4):
+        put(store, {1: page(1)}, f"pagemap-{pid}")
+    with pytest.raises(LimitError, match="objects"):
+        put(store, {1: page(1)}, "pagemap-4")
+
+
+def test_more_objects_than_files_may_be_open(store: PageStore, tmp_path: Path) -> None:
+    objects = {f"pagemap-{pid}": {LOW: page(pid), STACK: page(pid + 1)} for pid in range(1, 100)}
+    for name, pages in objects.items():
+        put(store, pages, name)
+    assemble(store, tmp_path, objects, {})
+    for name, pages in objects.items():
+        assert read_as_criu(tmp_path / "image", name) == pages
+
+
+@pytest.mark.parametrize(
+    ("meta", "data"),
+    [
+        (None, b""),
+        ({"o": "../x", "r": [[0, 1, RAW]]}, page(1)),
+        ({"o": "pagemap-1", "r": [[0, 2, RAW]]}, page(1)),
+        ({"o": "pagemap-1", "r": [[1 << 45, 1, RAW]]}, page(1)),
+    ],
+)
+def test_descriptions_are_checked(store: PageStore, tmp_path: Path, meta: object, data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        store.apply(meta, data)
+    assert list((tmp_path / "pages").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../core-1.img", "pages-1.img", "parent", 7])
+def test_file_names_are_checked(store: PageStore, name: object) -> None:
+    with pytest.raises(MalformedError):
+        store.check_file_name(name)
+    assert store.check_file_name("core-1.img") == "core-1.img"
+
+
+@pytest.mark.parametrize("name", ["dump.log", "pagemap-x.img", "pagemap-shmem-.img"])
+def test_files_that_belong_to_no_image(store: PageStore, tmp_path: Path, name: str) -> None:
+    with pytest.raises(MalformedError):
+        assemble(store, tmp_path, {}, {name: b"x"})
+
+
+def test_a_pagemap_criu_would_not_write(store: PageStore, tmp_path: Path) -> None:
+    put(store, {LOW: page(1)})
+    with pytest.raises(MalformedError):
+        assemble(store, tmp_path, {}, {"pagemap-1.img": b"\x19\x43\x56\x54\x25\x40\x08\x56\x02\x00\x00\x00\x08"})
+
+
+def test_nothing_comes_after_the_image_is_assembled(store: PageStore, tmp_path: Path) -> None:
+    put(store, {LOW: page(1)})
+    store.begin_final()
+    assemble(store, tmp_path, {"pagemap-1": {LOW: page(1)}}, {})
+    with pytest.raises(UnexpectedError):
+        put(store, {LOW: page(2)})
+    with pytest.raises(UnexpectedError):
+        store.assemble(tmp_path / "again", tmp_path / "files")
+    assert read_as_criu(tmp_path / "image", "pagemap-1") == {LOW: page(1)}
+
+
+def test_the_final_stage_comes_once(store: PageStore) -> None:
+    store.begin_final()
+    with pytest.raises(UnexpectedError):
+        store.begin_final()
+
+
+@pytest.mark.parametrize("page_size", [0, 1, 8192])
+def test_page_sizes_linux_does_not_have(tmp_path: Path, page_size: int) -> None:
+    with pytest.raises(MalformedError):
+        PageStore(tmp_path / "pages", page_size, quota_bytes=QUOTA_BYTES)
+    assert not (tmp_path / "pages").exists()
+
+
+def test_discard(store: PageStore, tmp_path: Path) -> None:
+    put(store, {LOW: page(1)})
+    store.discard()
+    store.discard()
+    assert not (tmp_path / "pages").exists()
+    with pytest.raises(UnexpectedError):
+        put(store, {LOW: page(1)})
+
+
+def test_the_reader_of_these_tests_knows_a_wrong_page(store: PageStore, tmp_path: Path) -> None:
+    put(store, {LOW: page(1), STACK: page(2)})
+    assemble(store, tmp_path, {"pagemap-1": {LOW: page(1), STACK: page(3)}}, {})
+    reader = CriuReader(tmp_path / "image", "pagemap-1")
+    assert reader.read(LOW) == page(1)
+    assert reader.read(STACK) == page(2) != page(3)
+    reader.close()

@@ -148,10 +148,11 @@ class SendSide:
 
     def give_up(self, stream_id: int) -> bool:
         """Forget a stream that this side resets; returns whether there was one."""
-        dropped = self._drop(stream_id)
-        if dropped:
-            self._given_up.add(stream_id)
-        return dropped
+        if stream_id not in self._streams:
+            return False
+        self._drop(stream_id)
+        self._given_up.add(stream_id)
+        return True
 
     def _drop(self, stream_id: int) -> bool:
         self._given_up.discard(stream_id)

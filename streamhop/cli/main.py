@@ -44,10 +44,10 @@ _format_option = click.option(
 )
 
 
-def _complain(reason: str, fix: str, exit_code: int) -> NoReturn:
+def _complain(reason: str, *remarks: str, exit_code: int) -> NoReturn:
     print(f"streamhop: {printable(reason)}", file=sys.stderr)
-    if fix:
-        print(f"  {printable(fix)}", file=sys.stderr)
+    for remark in filter(None, remarks):
+        print(f"  {printable(remark)}", file=sys.stderr)
     sys.exit(exit_code)
 
 
@@ -131,7 +131,7 @@ def migrate(
         move = client.start_move(body)
         finished = _follow(client, move)
     except ControlError as error:
-        _complain(error.reason, error.fix, error.exit_code)
+        _complain(error.reason, error.fix, exit_code=error.exit_code)
     result = finished["result"]
     if form == "json":
         click.echo(json.dumps(result))
@@ -141,7 +141,7 @@ def migrate(
         where = {"source": "it runs on here, as it was", "target": "it runs at the target"}.get(
             result["runs_at"], "it runs nowhere; the frozen copy is kept and the daemon goes on asking the peer"
         )
-        _complain(f"{container} was not moved: {result['reason']}\n  {where}", result["fix"], result["exit_code"])
+        _complain(f"{container} was not moved: {result['reason']}", where, result["fix"], exit_code=result["exit_code"])
 
 
 def _split_new_name(peer: str) -> tuple[str, str | None]:
@@ -210,7 +210,7 @@ def _list(client: ControlClient, route: str, form: str, columns: list[str]) -> N
     try:
         rows = client.get(route)
     except ControlError as error:
-        _complain(error.reason, error.fix, error.exit_code)
+        _complain(error.reason, error.fix, exit_code=error.exit_code)
     if form == "json":
         click.echo(json.dumps(rows))
         return

@@ -186,4 +186,5 @@ async def _remove_stale(socket_path: Path) -> None:
         socket_path.unlink()
         return
     writer.close()
+    await writer.wait_closed()
     raise OSError(f"another daemon already serves {socket_path}")

@@ -1,4 +1,4 @@
 """The rooms that know Docker, containerd, runc, CRIU and nftables.
 
-Nothing is imported here: the OCI runtime (``streamhop.engine.runtime``) lives in this package and starts in milliseconds.
+Nothing is imported here: the OCI runtime (:mod:`.runtime`) lives in this package and starts in milliseconds.
 """

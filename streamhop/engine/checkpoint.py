@@ -35,7 +35,7 @@ async def checkpoint(container_id: str, runc_root: Path, image_dir: Path, work_d
     """Dump a container that is paused and whose network gate is closed.
 
     Established TCP connections are dumped; whether they come back is decided at the restore. A caller that is
-    cancelled waits for the dump to end: a CRIU killed in the middle may leave its own code in the container's processes.
+    cancelled waits for the dump to end: a CRIU killed in the middle may leave its own code in the processes.
 
     :param runc_root: the state directory of the container's runtime, see :func:`.docker.runc_root`.
     :param image_dir: gets the images; must exist and be empty.

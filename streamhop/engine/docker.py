@@ -98,7 +98,7 @@ class Engine:
         self._client: aiodocker.Docker | None = None
 
     @classmethod
-    async def open(cls, host: str | None = None) -> Engine:
+    async def open(cls, host: str | None = None) -> Self:
         """A client that is ready; nothing is sent yet.
 
         :raises EngineError: ``host`` is not an address that is understood.

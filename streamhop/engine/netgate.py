@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from threading import Thread
 from typing import TypeVar
 
 from .nftgate import Gate, GateError
@@ -55,12 +56,25 @@ async def gate_is_closed(pid: int) -> bool:
 async def _with_gate(pid: int, action: Callable[[Gate], T]) -> T:
     """Act on the gate from a thread of its own: entering a namespace is a matter of the whole thread.
 
-    The thread ends afterwards. If it could not come back, no later work would run in the wrong namespace.
+    The thread ends afterwards. If it could not come back, no later work would run in the wrong namespace. The action
+    itself takes a fraction of a millisecond, but the kernel takes 10 to 30 ms to close a netlink socket that has
+    spoken to nftables: nobody waits for that.
     """
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()
 
-    def act() -> T:
-        with Gate(pid) as gate:
-            return action(gate)
+    def act() -> None:
+        try:
+            with Gate(pid) as gate:
+                outcome.set_result(action(gate))
+        except GateError as error:
+            outcome.set_exception(error)
 
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="netgate") as thread:
-        return await asyncio.get_running_loop().run_in_executor(thread, act)
+    Thread(target=act, name="netgate").start()
+    waiting = asyncio.wrap_future(outcome)
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        # Half done in the background, it could overtake what the caller does next to undo it.
+        await asyncio.wait({waiting})
+        raise

@@ -20,6 +20,11 @@ import errno
 import os
 import socket
 import struct
+from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `typing` itself costs milliseconds to import
+    from typing import Self
 
 TABLE = "streamhop_gate"
 
@@ -144,7 +149,7 @@ def _setns(fd: int) -> None:
 
 
 def _same_namespace(first: str, second: str) -> bool:
-    a, b = os.stat(first), os.stat(second)
+    a, b = Path(first).stat(), Path(second).stat()
     return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
 
 
@@ -193,10 +198,14 @@ class Gate:
         sock.settimeout(_REPLY_TIMEOUT_S)
         return sock
 
-    def __enter__(self) -> Gate:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the namespace go. Takes the kernel 10 to 30 ms: not while anybody waits."""
         self._socket.close()
 
     def close_gate(self) -> None:
@@ -232,7 +241,7 @@ class Gate:
 
 
 def _outcome(reply: bytes, sequence: int) -> int | None:
-    """The errno a datagram of netlink replies holds: of any step that failed, or 0 once ``sequence`` is acknowledged."""
+    """The errno that netlink replies hold: of any step that failed, or 0 once ``sequence`` is acknowledged."""
     offset = 0
     while offset + 20 <= len(reply):
         length, kind, _flags, number, _port = struct.unpack_from("=IHHII", reply, offset)

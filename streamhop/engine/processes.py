@@ -67,8 +67,8 @@ def descendants(pid: int) -> Iterator[int]:
         current = waiting.pop()
         yield current
         try:
-            for thread in os.listdir(PROC / str(current) / "task"):
-                children = (PROC / str(current) / "task" / thread / "children").read_text(encoding="ascii")
+            for thread in (PROC / str(current) / "task").iterdir():
+                children = (thread / "children").read_text(encoding="ascii")
                 waiting.extend(int(child) for child in children.split())
         except (FileNotFoundError, ProcessLookupError):
             continue
@@ -80,7 +80,7 @@ def _members(init_pid: int) -> list[int]:
     if namespace is None:
         return []
     if namespace != _namespace(os.getpid()):
-        others = (int(name) for name in os.listdir(PROC) if name.isdigit())
+        others = (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
         found.update(dict.fromkeys(pid for pid in others if pid not in found and _namespace(pid) == namespace))
     return list(found)
 

@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from .criu_log import explain_file
 from .runtime_create import LINE_BYTES_MAX, SOCKET_NAME
@@ -81,7 +81,7 @@ def bundle_from_config(path: Path, config: Mapping[str, Any]) -> Bundle:
 
 
 class PendingRestore:
-    """One restore, from before ``docker start`` to the container's first instruction. Made by :meth:`RestoreServer.expect`.
+    """One restore, from before ``docker start`` to the first instruction. Made by :meth:`RestoreServer.expect`.
 
     The calls come in this order: :meth:`bundle`, :meth:`restore`, :meth:`restored`, :meth:`go`; :meth:`refuse` at any
     time before. All but :meth:`refuse` and :meth:`discard` raise :class:`RestoreFailed` once the restore has ended.
@@ -235,7 +235,7 @@ class RestoreServer:
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> RestoreServer:
+    async def __aenter__(self) -> Self:
         """:raises OSError: the socket cannot be made."""
         path = self._run_dir / SOCKET_NAME
         if len(os.fsencode(path)) > 107:

@@ -1,7 +1,7 @@
 """The OCI runtime that Docker is told of: runc, except for a container whose restore is pending.
 
-Docker's shim calls ``RUNTIME [global options] COMMAND [options] ID`` for everything that happens to a container, all its
-life. All calls go on to runc unchanged, by exec, unless ``<run_dir>/restores/<ID>/`` exists. Then
+Docker's shim calls ``RUNTIME [global options] COMMAND [options] ID`` for everything that happens to a container, all
+its life. All calls go on to runc unchanged, by exec, unless ``<run_dir>/restores/<ID>/`` exists. Then
 
 ``create``
     waits until the daemon has the container's images, starts ``runc restore`` and returns once the container's first
@@ -47,7 +47,7 @@ class Call:
     """A call of the runtime, taken apart.
 
     ``global_arguments`` are those before the command, as they came; ``options`` are the values of all options that
-    have one, by name; ``flags`` those of the command that have none; ``operands`` the rest, of which ``id`` is the first.
+    have one, by name; ``flags`` those of the command that have none; ``operands`` the rest, first of them ``id``.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ def _intercept(call: Call, run_dir: str, restore_dir: str) -> None:
     """What a call does about a pending restore. Returns if runc has to be called all the same."""
     if call.command == "create":
         if not __package__:
-            # Run as a file, isolated from site-packages: this package is found all the same, after the standard library.
+            # Run as a file, isolated from site-packages: find this package all the same, after the standard library.
             sys.path.append(os.path.abspath(__file__ + "/../../.."))  # noqa: PTH100 - as above
         from streamhop.engine.runtime_create import create
 

@@ -40,7 +40,7 @@ def create(call: Call, run_dir: str, restore_dir: str) -> int:
     except KeyError as error:
         fail(call, f"create without {error.args[0]} cannot restore a container")
         return 1
-    except (CreateError, OSError) as error:
+    except (CreateError, OSError, ValueError) as error:
         # What the directory stood for has failed, and the daemon hears of it by the end of the connection.
         shutil.rmtree(restore_dir, ignore_errors=True)
         fail(call, str(error))
@@ -50,19 +50,34 @@ def create(call: Call, run_dir: str, restore_dir: str) -> int:
 
 def _create(call: Call, run_dir: Path, restore_dir: Path) -> int:
     bundle = Path(call.options["--bundle"]).absolute()
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.connect(str(run_dir / SOCKET_NAME))
-        event = {"event": "create", "id": call.id, "bundle": str(bundle)}
-        connection.sendall(json.dumps(event).encode() + b"\n")
-        order = read_order(_read_line(connection))
-    except OSError as error:
-        raise CreateError(f"the daemon that restores this container cannot be asked: {error.strerror}") from error
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(str(run_dir / SOCKET_NAME))
+            event = {"event": "create", "id": call.id, "bundle": str(bundle)}
+            connection.sendall(json.dumps(event).encode() + b"\n")
+            answer = _read_line(connection)
+        except OSError as error:
+            raise CreateError(f"the daemon that restores this container cannot be asked: {error.strerror}") from error
+        order = read_order(answer)
+        try:
+            _prepare(bundle, restore_dir)
+        except (CreateError, OSError, ValueError) as error:
+            connection.sendall(json.dumps({"event": "failed", "reason": str(error)}).encode() + b"\n")
+            raise
+        return _start_supervisor(call, bundle, restore_dir, order, connection)
+
+
+def _prepare(bundle: Path, restore_dir: Path) -> None:
+    """Change the bundle's configuration and make what the supervisor, the hook and ``start`` talk through."""
     config = json.loads((bundle / "config.json").read_bytes())
     hook = ["/bin/sh", "-c", _HOOK_SCRIPT, "sh", str(restore_dir / HOOK_STATE_FIFO), str(restore_dir / HOOK_GO_FIFO)]
     _replace(bundle / "config.json", json.dumps(prepared_config(config, hook)).encode())
     for name in (CONTROL_FIFO, ANSWER_FIFO, HOOK_STATE_FIFO, HOOK_GO_FIFO):
         os.mkfifo(restore_dir / name, 0o600)
+
+
+def _start_supervisor(call: Call, bundle: Path, restore_dir: Path, order: Order, connection: socket.socket) -> int:
+    """Leave the rest to a process of its own; returns the number of the container's first process once it exists."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         exit_code = 1
@@ -72,7 +87,6 @@ def _create(call: Call, run_dir: Path, restore_dir: Path) -> int:
         finally:
             os._exit(exit_code)  # whatever happens, this copy of `create` must not go on as one
     os.close(writing)
-    connection.close()
     with os.fdopen(reading, "rb") as report:
         answer = report.read(LINE_BYTES_MAX).decode(errors="replace").strip()
     if not answer.isdigit():

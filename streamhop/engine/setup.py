@@ -223,7 +223,9 @@ async def containers_of(engine: Engine, name: str) -> list[str]:
 
 
 async def reload_engine(engine: Engine, name: str, *, present: bool = True, pid_file: Path = DOCKERD_PID_FILE) -> None:
-    """Have dockerd read its configuration again, without a restart, and see that it knows the runtime (or no longer does).
+    """Have dockerd read its configuration again, without a restart, and see what it makes of it.
+
+    :param present: whether it should know the runtime ``name`` afterwards.
 
     :raises SetupError: dockerd cannot be told, or does not take it over.
     """
@@ -236,7 +238,8 @@ async def reload_engine(engine: Engine, name: str, *, present: bool = True, pid_
         raise SetupError(f"dockerd cannot be told to read its configuration ({error}); restart Docker") from error
     try:
         async with asyncio.timeout(RELOAD_S_MAX):
-            while (name in (await engine.info())["Runtimes"]) != present:
+            # Another process's state: there is no event to wait for.
+            while (name in (await engine.info())["Runtimes"]) != present:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise SetupError("dockerd did not take the configuration over; look at its log") from None

@@ -215,6 +215,9 @@ class Moves:
             operation.finish(CancelledMoveError("it was cancelled").as_json())
         except EXPECTED as error:
             operation.finish(as_move_error(error).as_json())
+        except Exception as error:  # noqa: BLE001 - as in _take_in
+            log.exception("a bug ended a move of %s", operation.request.container)
+            operation.finish(MoveError(f"internal error: {error!r}", "report this, with the daemon's log").as_json())
 
     async def _move_away(self, operation: Operation, peer: tuple[str, Address]) -> dict[str, Any]:
         request, events = operation.request, operation.log
@@ -321,8 +324,8 @@ class Moves:
     async def _take_in(self, move: IncomingMove) -> None:
         try:
             await move.run()
-        except EXPECTED as error:
-            log.error("move %s: %s", move.id.hex()[:8], error)
+        except Exception:  # noqa: BLE001 - a bug in one move must not end the daemon, on which others depend
+            log.exception("a bug ended move %s", move.id.hex()[:8])
         finally:
             del self._incoming[move.id]
             await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)

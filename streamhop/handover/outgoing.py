@@ -45,7 +45,7 @@ from .errors import (
 )
 from .failures import EXPECTED, as_move_error, first_failure
 from .host import Host, MoveJournal
-from .policy import Costs, Decision, PolicyOptions, RoundResult, Verdict, decide, predict_downtime_s
+from .policy import Costs, Decision, PolicyOptions, RoundResult, Verdict, decide, predict_downtime
 from .policy import predict_final_wire_bytes as predict_bytes
 from .preflight import SourceContainer
 from .report import Tally
@@ -184,7 +184,7 @@ class OutgoingMove:
     def _judge(self, session: PeerSession, rounds: Sequence[RoundResult], elapsed_s: float) -> Verdict:
         manifest = self._container.manifest
         bandwidth = session.goodput_bytes_per_s or 0.0
-        predicted = predict_downtime_s(
+        predicted = predict_downtime(
             predict_bytes(rounds, manifest.page_size),
             bandwidth,
             session.rtt_s or 0.0,

@@ -46,6 +46,22 @@ class Costs:
     per_memory_byte_s: float = 1.2e-9
 
 
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a freeze now would cost, in seconds from freeze to the first instruction at the target."""
+
+    transfer_s: float
+    """Sending what is left; more rounds may shrink it."""
+
+    fixed_s: float
+    """Everything else; no round changes it."""
+
+    @property
+    def downtime_s(self) -> float:
+        """Both."""
+        return self.transfer_s + self.fixed_s
+
+
 class Decision(Enum):
     """What to do after a round."""
 
@@ -66,6 +82,9 @@ class Verdict:
 _SHRINK_MIN = 0.8
 """A round that leaves more than this share of what the one before left brings little; two in a row end it."""
 
+_TRANSFER_SHARE_MIN = 0.1
+"""Below this share of the fixed costs, what another round could save is lost in the noise."""
+
 
 def predict_final_wire_bytes(rounds: Sequence[RoundResult], page_bytes: int) -> float:
     """Bytes that will cross while frozen, if the container keeps dirtying as in the last round.
@@ -85,38 +104,40 @@ def predict_final_wire_bytes(rounds: Sequence[RoundResult], page_bytes: int) -> 
     return min(rate * last.seconds, float(rounds[0].wire_bytes)) + deferred
 
 
-def predict_downtime_s(
+def predict_downtime(
     final_wire_bytes: float, bytes_per_s: float, rtt_s: float, memory_bytes: int, costs: Costs
-) -> float:
-    """Seconds from freeze to first instruction at the target.
+) -> Prediction:
+    """What a freeze now would cost.
 
     Four one-way trips lie inside: last byte out, PREPARED back, RELEASE out, STARTED is not waited for by the service.
     """
     transfer = final_wire_bytes / bytes_per_s if bytes_per_s > 0 else 0.0
-    return costs.fixed_s + costs.per_memory_byte_s * memory_bytes + transfer + 2 * rtt_s
+    return Prediction(transfer, costs.fixed_s + costs.per_memory_byte_s * memory_bytes + 2 * rtt_s)
 
 
 def decide(
     rounds: Sequence[RoundResult],
-    predicted_downtime_s: float,
+    predicted: Prediction,
     options: PolicyOptions,
     elapsed_s: float,
 ) -> Verdict:
     """What to do after the last of ``rounds``.
 
     :param rounds: all rounds so far, at least one.
-    :param predicted_downtime_s: from :func:`predict_downtime_s`.
+    :param predicted: from :func:`predict_downtime`.
     :param elapsed_s: since the first round began.
     """
 
     def verdict(decision: Decision, reason: str) -> Verdict:
-        return Verdict(decision, predicted_downtime_s, reason)
+        return Verdict(decision, predicted.downtime_s, reason)
 
     enough = Decision.GIVE_UP if options.abort_if_unmet else Decision.FREEZE
     if len(rounds) < 2:
         return verdict(Decision.CONTINUE, "the dirty rate is known after the second round")
-    if predicted_downtime_s <= options.downtime_s_max:
+    if predicted.downtime_s <= options.downtime_s_max:
         return verdict(Decision.FREEZE, "the predicted downtime meets the target")
+    if predicted.transfer_s <= _TRANSFER_SHARE_MIN * predicted.fixed_s:
+        return verdict(enough, "what is left costs little beside the fixed costs, which no round changes")
     if len(rounds) >= options.rounds_max:
         return verdict(enough, f"{options.rounds_max} rounds were made")
     if elapsed_s >= options.seconds_max:

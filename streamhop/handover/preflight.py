@@ -69,9 +69,9 @@ async def check_as_source(host: Host, container: str, new_name: str | None) -> S
         raise PreflightError(f"the container has {len(processes)} processes, at most {PROCESSES_MAX} can move")
     name = found["Name"].removeprefix("/")
     trees = {ROOTFS_TREE: await asyncio.to_thread(upperdir_of, init_pid)}
-    shm = Path(f"/proc/{init_pid}/root{_SHM}")
-    if await asyncio.to_thread(os.path.ismount, shm) and found["HostConfig"].get("IpcMode") != "none":
-        trees[SHM_TREE] = shm
+    if found["HostConfig"].get("IpcMode") == "shareable":
+        # Docker mounts this one from outside; a private one belongs to the container, and is part of CRIU's images.
+        trees[SHM_TREE] = Path(f"/proc/{init_pid}/root{_SHM}")
     memory_bytes = await asyncio.to_thread(resident_bytes, processes)
     _check_room_for_dump(host, memory_bytes)
     return SourceContainer(

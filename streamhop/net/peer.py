@@ -282,6 +282,8 @@ class PeerSession:
             self._end(lost)
         self.flush_control()
         self.pump()
+        if channel is self._control:
+            self._changed.wake()  # whatever it was, it may allow one more stream
 
     def on_writable(self, channel: Channel) -> None:
         """See :class:`.ChannelOwner`."""

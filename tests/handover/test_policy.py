@@ -10,9 +10,10 @@ from streamhop.handover.policy import (
     Costs,
     Decision,
     PolicyOptions,
+    Prediction,
     RoundResult,
     decide,
-    predict_downtime_s,
+    predict_downtime,
     predict_final_wire_bytes,
 )
 
@@ -37,19 +38,27 @@ def test_deferred_pages_are_sent_in_the_end() -> None:
 
 
 def test_downtime_is_transfer_and_fixed_costs_and_round_trips() -> None:
-    predicted = predict_downtime_s(2_500_000, 2_500_000, 0.05, 200_000_000, Costs(0.3, 1e-9))
-    assert predicted == pytest.approx(0.3 + 0.2 + 1.0 + 0.1)
+    predicted = predict_downtime(2_500_000, 2_500_000, 0.05, 200_000_000, Costs(0.3, 1e-9))
+    assert (predicted.transfer_s, predicted.fixed_s) == (pytest.approx(1.0), pytest.approx(0.3 + 0.2 + 0.1))
+    assert predicted.downtime_s == pytest.approx(1.6)
+
+
+def test_rounds_end_when_the_fixed_costs_are_what_is_left() -> None:
+    rounds = [round_of(10_000_000, 10.0), round_of(1_000, 0.1)]
+    small = Prediction(0.001, 0.6)
+    assert decide(rounds, small, PolicyOptions(), 11).decision is Decision.FREEZE
+    assert decide(rounds, small, PolicyOptions(abort_if_unmet=True), 11).decision is Decision.GIVE_UP
 
 
 def test_one_round_never_decides() -> None:
-    verdict = decide([round_of(10, 0.1)], 0.0, PolicyOptions(rounds_max=1), 0.1)
+    verdict = decide([round_of(10, 0.1)], Prediction(0.0, 0.0), PolicyOptions(rounds_max=1), 0.1)
     assert verdict.decision is Decision.CONTINUE
 
 
 def test_it_freezes_when_the_target_is_met_and_goes_on_when_not() -> None:
     rounds = [round_of(10_000_000, 10.0), round_of(1_000_000, 1.0)]
-    assert decide(rounds, 0.4, PolicyOptions(downtime_s_max=0.5), 11).decision is Decision.FREEZE
-    assert decide(rounds, 0.6, PolicyOptions(downtime_s_max=0.5), 11).decision is Decision.CONTINUE
+    assert decide(rounds, Prediction(0.1, 0.3), PolicyOptions(downtime_s_max=0.5), 11).decision is Decision.FREEZE
+    assert decide(rounds, Prediction(0.3, 0.3), PolicyOptions(downtime_s_max=0.5), 11).decision is Decision.CONTINUE
 
 
 @pytest.mark.parametrize(
@@ -63,8 +72,8 @@ def test_it_freezes_when_the_target_is_met_and_goes_on_when_not() -> None:
 def test_every_stop_rule_freezes_or_gives_up_as_the_user_chose(
     rounds: list[RoundResult], elapsed_s: float, says: str
 ) -> None:
-    go = decide(rounds, 9.0, PolicyOptions(), elapsed_s)
-    abort = decide(rounds, 9.0, PolicyOptions(abort_if_unmet=True), elapsed_s)
+    go = decide(rounds, Prediction(8.7, 0.3), PolicyOptions(), elapsed_s)
+    abort = decide(rounds, Prediction(8.7, 0.3), PolicyOptions(abort_if_unmet=True), elapsed_s)
     assert (go.decision, abort.decision) == (Decision.FREEZE, Decision.GIVE_UP)
     assert says in go.reason
     assert says in abort.reason
@@ -80,7 +89,7 @@ def test_predictions_are_finite_and_every_move_ends(
     rounds = [round_of(wire, seconds) for wire, seconds in found]
     final = predict_final_wire_bytes(rounds, PAGE)
     assert 0 <= final <= 10**9
-    downtime = predict_downtime_s(final, bytes_per_s, rtt_s, 0, Costs())
+    downtime = predict_downtime(final, bytes_per_s, rtt_s, 0, Costs())
     options = PolicyOptions(rounds_max=len(rounds))
     if len(rounds) >= 2:
         assert decide(rounds, downtime, options, 0).decision is not Decision.CONTINUE

@@ -10,6 +10,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+
 from streamhop_protocol.codecs import (
     Codec,
     CodecChoice,
@@ -23,7 +24,7 @@ from streamhop_protocol.errors import LimitError, MalformedError, ProtocolError
 from streamhop_protocol.limits import CHUNK_RAW_BYTES_MAX
 
 MBIT = 125_000
-NOISE = random.Random(1).randbytes(CHUNK_RAW_BYTES_MAX)
+NOISE = random.Random(1).randbytes(CHUNK_RAW_BYTES_MAX)  # noqa: S311 - the same in each run
 CHOICES = [CodecChoice(Codec.NONE), CodecChoice(Codec.LZ4), CodecChoice(Codec.ZSTD, 1), CodecChoice(Codec.ZSTD, 3)]
 
 

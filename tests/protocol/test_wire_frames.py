@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from streamhop_protocol.connection import Connection, Phase, Received, choose_version, encode_body
 from streamhop_protocol.errors import LimitError, MalformedError, ProtocolError, TruncatedError, VersionError
 from streamhop_protocol.frames import FLAG_REQUIRED, PREAMBLE, PREFIX_BYTES, FrameReader, encode_frame, encode_head

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from streamhop_protocol.errors import LimitError, MalformedError, ProtocolError, UnexpectedError
 from streamhop_protocol.limits import (
     CONTROL_PAYLOAD_BYTES_MAX,

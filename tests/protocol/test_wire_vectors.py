@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
 from streamhop_protocol.codecs import Codec, decompress
 from streamhop_protocol.connection import Connection, Phase
 from streamhop_protocol.errors import CODES

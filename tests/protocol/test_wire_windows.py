@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from streamhop_protocol.errors import FlowError
 from streamhop_protocol.limits import FRAME_COST_BYTES_MIN, STREAM_WINDOW_BYTES
 from streamhop_protocol.windows import ReceiveWindow, SendWindow, frame_cost_bytes

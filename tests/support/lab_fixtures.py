@@ -58,3 +58,11 @@ def edge_pair(request: pytest.FixtureRequest) -> Iterator[Lab]:
         if host.state.docker:
             for container in host.docker("ps", "--all", "--quiet").split():
                 host.docker("rm", "--force", container)
+
+
+@pytest.fixture
+def two_clients(lab_prepared: Prepared) -> Iterator[Lab]:
+    """Two hosts without Docker, ``left`` and ``right``: up at once, for this test alone."""
+    with Lab.up("hl-two", hosts=[], clients=["left", "right"]) as lab:
+        yield lab
+    assert residue("hl-two") == []

@@ -13,7 +13,8 @@ import click
 
 from .deploy import deploy as deploy_to
 from .errors import LabError
-from .lab import IMAGE_STORES, KEEP, Lab
+from .lab import KEEP, Lab
+from .plan import IMAGE_STORES
 from .preparation import prepare_all, require_root
 from .remains import labs_with_residue, residue
 from .services import SERVICES

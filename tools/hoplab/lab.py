@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from . import links, network
 from .errors import LabError, UsageError
-from .host import Host, boot, daemon_json, data_dir, halt
+from .host import Host, boot, daemon_json, halt
 from .links import Wiring
 from .namespaces import create_network, delete_network
+from .plan import DiskLimits, find_host, find_link, limit_disks, links_of, plan_lab, shape_between_dockers
 from .preparation import prepare
 from .processes import wait_for
 from .remains import kill_strays, lab_networks
 from .segment import attach_host, create_segment, wire_segment
-from .settings import Settings, check_host_name, check_lab_name, netns_name, netns_path, settings
+from .settings import Settings, check_lab_name, netns_name, netns_path, settings
 from .state import HostState, LabState, LinkState, Measured, Store
-from .units import parse_duration, parse_rate, parse_share, parse_size
+from .status import lab_status
+from .units import parse_duration, parse_rate, parse_share
 
 T = TypeVar("T")
 
-IMAGE_STORES = ("classic", "containerd")
-HOSTS_MAX = 16
 KEEP: Any = object()
 """Leave a property of a link as it is."""
 
@@ -74,7 +73,7 @@ class Link:
             wiring = Wiring(self._lab.settings, state)
             wiring.change(link)
             self._lab.store.save(state)
-            if link.up:
+            if wiring.running(link):
                 wiring.measure(link)
         return self.measured
 
@@ -130,7 +129,7 @@ class Lab:
         loss: str | float | None = None,
         image_store: str = "classic",
         segment: bool = False,
-        disk_limits: Mapping[str, Mapping[str, int | str] | int | str] | None = None,
+        disk_limits: DiskLimits | None = None,
     ) -> Lab:
         """Make a lab. Links between ``hosts`` get ``rate``, ``rtt`` and ``loss``; those of clients are not shaped.
 
@@ -142,15 +141,9 @@ class Lab:
         :raises LabError: it cannot be made; nothing is left of it then.
         """
         where = settings()
-        state = _plan(name, list(hosts), list(clients), image_store, segment=segment)
-        for limited, limits in (disk_limits or {}).items():
-            table = limits if isinstance(limits, Mapping) else {"/var/lib/docker": limits}
-            _find_host(state, limited).disk_limits = {path: parse_size(size) for path, size in table.items()}
-        edges = {host.name for host in state.hosts if host.docker}
-        shape = (parse_rate(rate), parse_duration(rtt), parse_share(loss))
-        for link in state.links:
-            if link.a in edges and link.b in edges:
-                link.rate_bit_per_s, link.rtt_s, link.loss = shape
+        state = plan_lab(name, list(hosts), list(clients), image_store, segment=segment)
+        limit_disks(state, disk_limits or {})
+        shape_between_dockers(state, parse_rate(rate), parse_duration(rtt), parse_share(loss))
         prepared = prepare(where)
         state.root, state.site = str(prepared.root), str(prepared.site)
         lab = cls(name, where)
@@ -243,7 +236,7 @@ class Lab:
 
     def host_state(self, name: str) -> HostState:
         """:raises UsageError: there is no such host."""
-        return _find_host(self.state, name)
+        return find_host(self.state, name)
 
     def host(self, name: str) -> Host:
         """A handle on a host.
@@ -294,16 +287,16 @@ class Lab:
     def remember_disk_limit(self, name: str, path: str, size_bytes: int) -> None:
         """Note that ``path`` of a host is limited, for its next start."""
         with self.editing() as state:
-            _find_host(state, name).disk_limits[path] = size_bytes
+            find_host(state, name).disk_limits[path] = size_bytes
 
     # Faults
 
     def power_off(self, name: str) -> None:
         """Kill a host in silence: its links are cut first, so that no goodbye of a dying socket gets out."""
         with self.editing() as state:
-            host = _find_host(state, name)
+            host = find_host(state, name)
             wiring = Wiring(self.settings, state)
-            for link in _links_of(state, name):
+            for link in links_of(state, name):
                 wiring.cut(link)
             if state.segment:
                 network.delete_device(netns_path(netns_name(self.name, name)), "seg0")
@@ -316,12 +309,12 @@ class Lab:
         :raises UsageError: it runs.
         """
         with self.editing() as state:
-            host = _find_host(state, name)
+            host = find_host(state, name)
             if host.init is not None and host.init.alive():
                 raise UsageError(f"{name} runs already")
             # A new namespace: sockets, rules and bridges of the former life must not answer for this one.
             wiring = Wiring(self.settings, state)
-            for link in _links_of(state, name):
+            for link in links_of(state, name):
                 wiring.remove(link)
             halt(self.name, host)
             path = netns_path(netns_name(self.name, name))
@@ -329,7 +322,7 @@ class Lab:
             create_network(path)
             network.bring_up(path, "lo")
             host.init = boot(self.settings, self.name, host, root=state.root, site=state.site)
-            for link in _links_of(state, name):
+            for link in links_of(state, name):
                 wiring.connect(link)
         links.reap()
         self._start_dockers([host])
@@ -350,77 +343,4 @@ class Lab:
 
     def status(self) -> dict[str, Any]:
         """Everything one may want to know, as JSON has it."""
-        state = self.state
-        return {
-            "name": self.name,
-            "ready": state.ready,
-            "segment": state.segment,
-            "hosts": [self._host_status(host) for host in state.hosts],
-            "links": [_link_status(link) for link in state.links],
-        }
-
-    def _host_status(self, host: HostState) -> dict[str, Any]:
-        handle = Host(self, host.name)
-        powered = host.init is not None and host.init.alive()
-        return {
-            "name": host.name,
-            "kind": "docker" if host.docker else "client",
-            "address": host.address,
-            "powered": powered,
-            "pid": host.init.pid if host.init and powered else None,
-            "netns": str(handle.netns),
-            "image_store": host.image_store if host.docker else None,
-            "data": str(data_dir(self.settings, self.name, host.name)),
-            "dockerd_log": str(handle.dockerd_log) if host.docker else None,
-            "disk_limits": host.disk_limits,
-        }
-
-
-def _link_status(link: LinkState) -> dict[str, Any]:
-    measured = link.measured
-    return {
-        "a": link.a,
-        "b": link.b,
-        "up": link.up,
-        "backend": link.backend,
-        "rate_bit_per_s": link.rate_bit_per_s,
-        "rtt_s": link.rtt_s,
-        "loss": link.loss,
-        "measured": None if measured is None else {"bit_per_s": measured.bit_per_s, "rtt_s": measured.rtt_s},
-    }
-
-
-def _plan(name: str, hosts: list[str], clients: list[str], image_store: str, *, segment: bool) -> LabState:
-    """:raises UsageError: a lab cannot be like that."""
-    check_lab_name(name)
-    names = [check_host_name(host) for host in (*hosts, *clients)]
-    if not names:
-        raise UsageError("a lab needs a host")
-    if len(names) > HOSTS_MAX or len(set(names)) != len(names):
-        raise UsageError(f"a lab has up to {HOSTS_MAX} hosts, each with a name of its own")
-    if image_store not in IMAGE_STORES:
-        raise UsageError(f"{image_store!r} is not an image store: {' or '.join(IMAGE_STORES)}")
-    state = LabState(name, 0, segment)
-    for number, host in enumerate(names, 1):
-        state.hosts.append(HostState(host, number, "", docker=host in hosts, image_store=image_store))
-    state.links = [LinkState(a, b) for a, b in combinations(names, 2)]
-    return state
-
-
-def _find_host(state: LabState, name: str) -> HostState:
-    for host in state.hosts:
-        if host.name == name:
-            return host
-    raise UsageError(f"there is no host {name!r} in lab {state.name!r}: {', '.join(host.name for host in state.hosts)}")
-
-
-def find_link(state: LabState, a: str, b: str) -> LinkState:
-    """:raises UsageError: there is no such link."""
-    for link in state.links:
-        if {link.a, link.b} == {_find_host(state, a).name, _find_host(state, b).name} and a != b:
-            return link
-    raise UsageError(f"there is no link from {a} to {b}")
-
-
-def _links_of(state: LabState, host: str) -> list[LinkState]:
-    return [link for link in state.links if host in (link.a, link.b)]
+        return lab_status(self.settings, self.state)

@@ -71,6 +71,9 @@ class Wiring:
     def _choose_backend(self, link: LinkState) -> str:
         if link.rtt_s is None and not link.loss:
             return "veth"
+        if link.loss:
+            # The kernel would lose packets of up to 64 KiB, which stand for dozens on a wire, as one.
+            return "relay"
         netns, _ = self._ends(link)[0]
         return "netem" if network.netem_available(netns, "lo") else "relay"
 
@@ -94,22 +97,24 @@ class Wiring:
     def _apply(self, link: LinkState, *, loss: float | None = None) -> None:
         ends = self._ends(link)
         loss = link.loss if loss is None else loss
-        running = link.up and all(self._host(name).init is not None for name in (link.a, link.b))
+        running = self.running(link)
         if link.backend == "relay":
             self._set_relay(link, loss=loss, up=running)
         for netns, device in ends:
             if not running:
                 network.block(netns, device)
                 continue
-            netem = link.backend == "netem"
             network.shape(
                 netns,
                 device,
                 rate_bit_per_s=link.rate_bit_per_s,
                 rtt_s=link.rtt_s or 0.0,
-                delay_s=(link.rtt_s or 0.0) / 2 if netem else 0.0,
-                loss=loss if netem else 0.0,
+                delay_s=(link.rtt_s or 0.0) / 2 if link.backend == "netem" else 0.0,
             )
+
+    def running(self, link: LinkState) -> bool:
+        """Whether the link is up, and so are the hosts at its ends."""
+        return link.up and all(self._host(name).init is not None for name in (link.a, link.b))
 
     def cut(self, link: LinkState) -> None:
         """Let nothing pass, whatever the link's own setting is."""

@@ -133,23 +133,21 @@ def netem_available(netns: Path, device: str) -> bool:
     return _with_netlink(netns, work)
 
 
-def shape(
-    netns: Path, device: str, *, rate_bit_per_s: int | None, rtt_s: float, delay_s: float = 0.0, loss: float = 0.0
-) -> None:
+def shape(netns: Path, device: str, *, rate_bit_per_s: int | None, rtt_s: float, delay_s: float = 0.0) -> None:
     """Set the queue of ``device`` and read it back.
 
     :param rtt_s: sizes the queue.
-    :param delay_s: with ``loss``: what netem shall do to each packet; zero where a relay does it.
+    :param delay_s: for how long netem shall hold each packet; zero where nothing or a relay does.
     :raises LabError: what is read back is not what was set.
     """
 
     def work(netlink: Any) -> None:
         index = _index(netlink, device)
         parent: dict[str, Any] = {}
-        if delay_s or loss:
+        if delay_s:
             packets = 1000 + math.ceil((rate_bit_per_s or _NO_RATE) / 8 * (delay_s + 0.2) / 1000)
             _clear(netlink, index)
-            netlink.tc("add", "netem", index, "1:", delay=round(delay_s * 1e6), loss=loss * 100, limit=packets)
+            netlink.tc("add", "netem", index, "1:", delay=round(delay_s * 1e6), limit=packets)
             parent = {"parent": "1:1"}
         elif rate_bit_per_s is None:
             _clear(netlink, index)

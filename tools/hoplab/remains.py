@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from .cgroups import lab_cgroups, remove_cgroups
@@ -26,6 +27,8 @@ def lab_processes(where: Settings, lab: str) -> list[ProcessId]:
     identities = {identity for path in lab_networks(lab) if (identity := network_identity(path)) is not None}
     found = set()
     for pid in all_pids():
+        if pid == os.getpid():
+            continue  # this program may have been started from inside a host
         try:
             process = ProcessId.of(pid)
         except ProcessLookupError:

@@ -1,0 +1,228 @@
+"""At the target: what may a container that comes from a peer ask for?
+
+The restore vulnerabilities of recent years have one cause, a target that believed what the archive said about
+privileges. Here the manifest only asks; this host's policy decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .creation import is_fixed
+from .refusal import Refusal, shown
+from .request import CreationRequest
+
+DEFAULT_CAPABILITIES = frozenset(
+    {
+        "AUDIT_WRITE",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "MKNOD",
+        "NET_BIND_SERVICE",
+        "NET_RAW",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYS_CHROOT",
+    }
+)
+"""What Docker gives a container that asks for nothing (moby, oci/caps/defaults.go)."""
+
+MASKED_PATHS = frozenset(
+    f"/proc/{name}"
+    for name in ("acpi", "asound", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats")
+) | {"/sys/firmware"}
+READONLY_PATHS = frozenset(f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger"))
+"""What every Docker since 20.10 hides or protects (moby, oci/defaults.go); later ones add to it."""
+
+LOG_OPTIONS = frozenset(
+    {"compress", "env", "env-regex", "labels", "labels-regex", "max-buffer-size", "max-file", "max-size", "mode", "tag"}
+)
+
+_SYSCTL = re.compile(r"[a-zA-Z0-9_-]+(?:\.[a-zA-Z0-9_-]+)+")
+_IPC_SYSCTLS = frozenset(
+    f"kernel.{name}" for name in ("msgmax", "msgmnb", "msgmni", "sem", "shm_rmid_forced", "shmall", "shmmax", "shmmni")
+)
+_NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,255}")
+_TMPFS_OPTION = re.compile(
+    r"(?:rw|ro|exec|noexec|nosuid|nodev|sync|async|noatime|relatime|(?:size|mode|uid|gid|nr_inodes|nr_blocks)=\w+%?)"
+)
+_WIDEN = "change it at the source, or widen the target's policy"
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionPolicy:
+    """What this host grants to containers of its peers. The default is what an ordinary ``docker run`` needs."""
+
+    capabilities: frozenset[str] = DEFAULT_CAPABILITIES
+    """Capabilities that may be added, without ``CAP_``."""
+
+    privileged: bool = False
+    runtimes: frozenset[str] = frozenset({"streamhop"})
+    security_options: frozenset[str] = frozenset(
+        {"no-new-privileges", "no-new-privileges:true", "no-new-privileges=true", "seccomp=builtin"}
+    )
+    log_drivers: frozenset[str] = frozenset({"json-file", "local", "none", "journald"})
+    annotation_prefixes: tuple[str, ...] = ()
+    """None by default: runtimes take orders from annotations, ``org.criu.config`` and ``org.systemd.property.*``."""
+
+    cgroup_namespaces: frozenset[str] = frozenset({"", "private", "host"})
+    """``host`` too: on cgroup v1 it is Docker's default, and what it shows can be read but not written."""
+
+    ipc_modes: frozenset[str] = frozenset({"", "none", "private", "shareable"})
+    cgroup_parents: frozenset[str] = frozenset({""})
+    port_min: int = 1
+    port_max: int = 65535
+    """Ports of this host that may be published."""
+
+    oom_score_adj_min: int = 0
+    priority_limits: bool = False
+    """Whether the ulimits ``nice``, ``rtprio`` and ``rttime`` and real-time CPU shares may be set."""
+
+
+def admit(request: CreationRequest, policy: AdmissionPolicy | None = None) -> list[Refusal]:
+    """Everything in ``request`` that ``policy`` does not grant; an empty list if it may be created."""
+    policy = policy or AdmissionPolicy()
+    host = request.body["HostConfig"]
+    return [
+        *_privileges(host, policy),
+        *_security_options(host, policy),
+        *_namespaces(host, policy),
+        *_devices(host),
+        *_mounts(request.body, host),
+        *_tmpfs(host),
+        *_kernel(host, policy),
+        *_resources(host, policy),
+        *_surroundings(host, policy),
+    ]
+
+
+def _refusal(what: str) -> Refusal:
+    return Refusal(f"the target's policy does not allow {what}", _WIDEN)
+
+
+def _privileges(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
+    if host.get("Privileged") and not policy.privileged:
+        yield _refusal("privileged containers")
+    for capability in host.get("CapAdd", ()):
+        if capability.upper().removeprefix("CAP_") not in policy.capabilities:
+            yield _refusal(f"the capability {shown(capability)}")
+    for field, core in (("MaskedPaths", MASKED_PATHS), ("ReadonlyPaths", READONLY_PATHS)):
+        # A container that may do everything has nothing masked.
+        if field in host and not policy.privileged and not core <= set(host[field]):
+            yield _refusal(f"system paths to be open ({field})")
+    if host.get("Runtime", "") not in policy.runtimes:
+        yield _refusal(f"the runtime {shown(host.get('Runtime', ''))!r}")
+
+
+def _security_options(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
+    for option in host.get("SecurityOpt", ()):
+        if option not in policy.security_options:
+            yield _refusal(f"the security option {shown(option)}")
+
+
+def _namespaces(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
+    for field, what, allowed in (
+        ("PidMode", "PID", frozenset({""})),
+        ("UTSMode", "UTS", frozenset({""})),
+        ("UsernsMode", "user", frozenset({""})),
+        ("IpcMode", "IPC", policy.ipc_modes),
+        ("CgroupnsMode", "cgroup", policy.cgroup_namespaces),
+    ):
+        if (mode := host.get(field, "")) not in allowed:
+            yield _refusal(f"the {what} namespace {shown(mode)!r}")
+    mode = host.get("NetworkMode", "default")
+    if mode == "host" or not _NETWORK_NAME.fullmatch(mode):
+        yield _refusal(f"the network mode {shown(mode)!r}")
+    if host.get("Cgroup"):
+        yield _refusal("another container's cgroup")
+
+
+def _devices(host: Mapping[str, Any]) -> Iterator[Refusal]:
+    for device in host.get("Devices", ()):
+        yield _refusal(f"the device {shown(device.get('PathOnHost', ''))}")
+    if host.get("DeviceRequests"):
+        yield _refusal("device requests (GPUs, CDI)")
+    if host.get("DeviceCgroupRules"):
+        yield _refusal("device cgroup rules")
+    for field, value in host.items():
+        if value and field.startswith("Blkio") and field != "BlkioWeight":
+            yield _refusal(f"limits for devices of the host ({field})")
+
+
+def _mounts(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Refusal]:
+    for bind in host.get("Binds", ()):
+        yield _refusal(f"the bind or volume {shown(bind)}")
+    for mount in host.get("Mounts", ()):
+        if mount.get("Type") != "tmpfs" or mount.get("Source"):
+            yield _refusal(f"the mount of type {shown(mount.get('Type', ''))} at {shown(mount.get('Target', ''))}")
+        elif any(option not in (["exec"], ["noexec"]) for option in mount.get("TmpfsOptions", {}).get("Options", ())):
+            yield _refusal(f"the tmpfs options at {shown(mount.get('Target', ''))}")
+    for path in body.get("Volumes", ()):
+        yield _refusal(f"the volume {shown(path)}")
+    if host.get("VolumesFrom"):
+        yield _refusal("another container's volumes")
+    for option in host.get("StorageOpt", ()):
+        if option != "size":
+            yield _refusal(f"the storage option {shown(option)!r}")
+
+
+def _tmpfs(host: Mapping[str, Any]) -> Iterator[Refusal]:
+    for path, options in host.get("Tmpfs", {}).items():
+        if not path.startswith("/") or ".." in path.split("/"):
+            yield _refusal(f"a tmpfs at {shown(path)!r}")
+        for option in options.split(",") if options else ():
+            if not _TMPFS_OPTION.fullmatch(option):
+                yield _refusal(f"the tmpfs option {shown(option)!r}")
+
+
+def _kernel(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
+    for name in host.get("Sysctls", ()):
+        namespaced = name.startswith(("net.", "fs.mqueue.")) or name in _IPC_SYSCTLS
+        if not namespaced or not _SYSCTL.fullmatch(name):
+            yield _refusal(f"the sysctl {shown(name)!r}, which is not the container's own")
+    for name in host.get("Annotations", ()):
+        if not name.startswith(policy.annotation_prefixes):
+            yield _refusal(f"the annotation {shown(name)!r}")
+    if host.get("CgroupParent", "") not in policy.cgroup_parents:
+        yield _refusal(f"the cgroup parent {shown(host['CgroupParent'])!r}")
+
+
+def _resources(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
+    if host.get("OomScoreAdj", 0) < policy.oom_score_adj_min:
+        yield _refusal(f"an OOM score adjustment of {host['OomScoreAdj']}")
+    if host.get("OomKillDisable"):
+        yield _refusal("a container that the OOM killer passes over")
+    if not policy.priority_limits:
+        if host.get("CpuRealtimePeriod") or host.get("CpuRealtimeRuntime"):
+            yield _refusal("real-time CPU shares")
+        for limit in host.get("Ulimits", ()):
+            if limit.get("Name", "").lower() in ("nice", "rtprio", "rttime"):
+                yield _refusal(f"the ulimit {shown(limit['Name'])}")
+
+
+def _surroundings(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
+    log = host.get("LogConfig", {})
+    if log.get("Type", "json-file") not in policy.log_drivers:
+        yield _refusal(f"the log driver {shown(log['Type'])!r}")
+    for option in log.get("Config", ()):
+        if option not in LOG_OPTIONS:
+            yield _refusal(f"the log option {shown(option)!r}")
+    if host.get("Links"):
+        yield _refusal("links to other containers")
+    if host.get("AutoRemove"):
+        yield _refusal("containers that Docker removes when they end (--rm)")
+    if host.get("Isolation", "") not in ("", "default"):
+        yield _refusal(f"the isolation {shown(host['Isolation'])!r}")
+    for port, bindings in host.get("PortBindings", {}).items():
+        for binding in bindings:
+            number = binding.get("HostPort", "")
+            if not is_fixed(number) or not policy.port_min <= int(number) <= policy.port_max:
+                yield _refusal(f"port {shown(number)!r} of this host for {shown(port)}")

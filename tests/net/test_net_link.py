@@ -1,0 +1,106 @@
+"""The estimates of a link, on virtual time; and the socket options, on real sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from streamhop.net.link import GoodputEstimate, RttWindow, fragment_bytes, unsent_bytes
+from streamhop.net.packing import pack_chunk, stable
+from streamhop.net.sockets import limit_unsent, read_tcp_info, tune, use_congestion_control
+from streamhop_protocol.codecs import Codec
+
+
+def test_the_round_trip_is_the_least_of_the_last_minute() -> None:
+    rtt = RttWindow()
+    assert rtt.minimum_s(0) is None
+    for now, sample in ((0, 0.050), (1, 0.200), (2, 0.060), (30, 0.300)):
+        rtt.add(now, sample)
+    assert rtt.minimum_s(30) == 0.050
+    assert rtt.minimum_s(61) == 0.060
+    assert rtt.minimum_s(200) == 0.300  # old news is better than none
+
+
+def feed(estimate: GoodputEstimate, rates: list[tuple[float, bool]], *, now: float = 0.0, acked: int = 0) -> None:
+    estimate.update(now, acked, limited=False)
+    for rate, limited in rates:
+        now += 0.1
+        acked += round(rate * 0.1)
+        estimate.update(now, acked, limited=limited)
+
+
+def test_goodput_is_known_only_once_the_link_was_the_limit() -> None:
+    estimate = GoodputEstimate()
+    feed(estimate, [(1e6, False)] * 20)
+    assert estimate.bytes_per_s is None
+    assert estimate.at_least_bytes_per_s == pytest.approx(1e6, rel=0.01)
+
+
+def test_the_start_and_idle_times_do_not_count() -> None:
+    estimate = GoodputEstimate()
+    feed(estimate, [(0.2e6, True), (2e6, True), (2e6, True), (2e6, True), (0.1e6, False), (0, False), (0.3e6, True)])
+    assert estimate.bytes_per_s == pytest.approx(2e6, rel=0.01)
+
+
+def test_one_stall_is_not_a_slower_link_but_a_slower_link_is() -> None:
+    estimate = GoodputEstimate()
+    feed(estimate, [(2e6, True)] * 10 + [(0.1e6, True)])
+    assert estimate.bytes_per_s == pytest.approx(2e6, rel=0.01)
+    estimate = GoodputEstimate()
+    feed(estimate, [(2e6, True)] * 10 + [(1e6, True)] * 10)
+    assert estimate.bytes_per_s == pytest.approx(1e6, rel=0.01)
+
+
+def test_fragments_suit_the_link() -> None:
+    assert fragment_bytes(None) == 64 * 1024
+    assert fragment_bytes(2.5e6) == 25_000
+    assert fragment_bytes(1e3) == 16 * 1024
+    assert fragment_bytes(1e9) == 256 * 1024
+    assert unsent_bytes(2.5e6) == 32 * 1024
+    assert unsent_bytes(1e9) == 512 * 1024
+
+
+def test_socket_options_and_counters() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        peer, _ = server.accept()
+        with peer:
+            tune(client, 10.0)
+            use_congestion_control(client, "no such thing")
+            use_congestion_control(client, "reno")
+            limit_unsent(client, 4096)
+            assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") == b"reno"
+            assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+            assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+            before = read_tcp_info(client)
+            client.sendall(bytes(1000))
+            assert len(peer.recv(1000, socket.MSG_WAITALL)) == 1000
+            peer.sendall(b"x")  # carries the acknowledgement
+            client.recv(1)
+            after = read_tcp_info(client)
+            assert before is not None
+            assert after is not None
+            assert after.acked_bytes - before.acked_bytes == 1000
+            assert after.rtt_s_min is not None
+            assert after.rtt_s_min < 1
+    assert read_tcp_info(client) is None
+
+
+def test_the_codec_suits_link_and_content() -> None:
+    text, noise = b"some text " * 10_000, os.urandom(100_000)
+    assert pack_chunk(text, None)[0] is Codec.ZSTD
+    assert pack_chunk(text, 2e8)[0] is Codec.LZ4
+    assert pack_chunk(text, 1e9) == (Codec.NONE, text)
+    assert pack_chunk(noise, None)[0] is Codec.NONE
+
+
+def test_only_what_can_change_is_copied() -> None:
+    data = b"x" * 100
+    assert stable(data) is data
+    view = stable(memoryview(data)[10:20])
+    assert isinstance(view, memoryview)
+    assert view.obj is data
+    buffer = bytearray(data)
+    for changing in (buffer, memoryview(buffer), memoryview(buffer)[::2], memoryview(data)[::2]):
+        assert isinstance(stable(changing), bytes)

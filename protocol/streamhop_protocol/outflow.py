@@ -25,6 +25,9 @@ from .wirepack import pack
 FRAGMENT_BYTES_MIN = 4096
 """Credit for less than this is waited out rather than spent on slivers."""
 
+HELD_BYTES_MIN = 16 * 1024
+"""A tiny chunk counts as this much of what waits, so that a bound on bytes bounds the number of chunks too."""
+
 
 @dataclass(slots=True)
 class OutgoingChunk:
@@ -40,7 +43,8 @@ class OutgoingChunk:
     @property
     def held_bytes(self) -> int:
         """Memory it takes, about."""
-        return self.raw_bytes if self.codec is None else len(self.data) - self.sent_bytes
+        left = self.raw_bytes if self.codec is None else len(self.data) - self.sent_bytes
+        return max(HELD_BYTES_MIN, left)
 
 
 @dataclass(frozen=True, slots=True)

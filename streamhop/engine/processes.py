@@ -81,8 +81,16 @@ def _members(init_pid: int) -> list[int]:
         return []
     if namespace != _namespace(os.getpid()):
         others = (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
-        found.update(dict.fromkeys(pid for pid in others if pid not in found and _namespace(pid) == namespace))
+        found.update(dict.fromkeys(pid for pid in others if pid not in found and _is_in(pid, namespace)))
     return list(found)
+
+
+def _is_in(pid: int, namespace: int) -> bool:
+    """Whether a process is in a PID namespace. One that may not be looked at has more rights than a container's."""
+    try:
+        return _namespace(pid) == namespace
+    except PermissionError:
+        return False
 
 
 def _namespace(pid: int) -> int | None:

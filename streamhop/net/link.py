@@ -11,10 +11,10 @@ SAMPLE_S_MIN = 0.1
 QUEUE_S = 0.010
 """What is handed to the kernel at once should leave within about this time: something more urgent may come."""
 
-FRAGMENT_BYTES_MIN = 16 * 1024
+FRAGMENT_BYTES_MIN = 8 * 1024
 FRAGMENT_BYTES_MAX = 256 * 1024
 FRAGMENT_BYTES_DEFAULT = 64 * 1024
-UNSENT_BYTES_MIN = 32 * 1024
+UNSENT_BYTES_MIN = 16 * 1024
 UNSENT_BYTES_MAX = 512 * 1024
 
 

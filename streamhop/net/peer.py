@@ -73,7 +73,6 @@ class PeerSession:
         self._loop = asyncio.get_running_loop()
         self._changed = Waker()
         self._over: SessionLost | None = None
-        self._closing = False
         self._messages: deque[Message] = deque()
         self._accepted: deque[IncomingStream] = deque()
         self._outgoing: dict[int, OutgoingStream] = {}

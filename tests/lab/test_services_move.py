@@ -19,7 +19,8 @@ ROUND_TRIPS = 3
 
 def processes(host: Host, container: str) -> list[str]:
     """The container's processes by what they are called and who they are."""
-    return sorted(host.docker("top", container, "-eo", "user,comm").splitlines()[1:])
+    lines = host.docker("top", container, "-eo", "pid,user,comm").splitlines()[1:]
+    return sorted(line.strip().partition(" ")[2].strip() for line in lines)
 
 
 def state_of(edges: Edges, service: str, host: str) -> dict[str, object]:

@@ -56,9 +56,9 @@ def test_one_stall_is_not_a_slower_link_but_a_slower_link_is() -> None:
 def test_fragments_suit_the_link() -> None:
     assert fragment_bytes(None) == 64 * 1024
     assert fragment_bytes(2.5e6) == 25_000
-    assert fragment_bytes(1e3) == 16 * 1024
+    assert fragment_bytes(1e3) == 8 * 1024
     assert fragment_bytes(1e9) == 256 * 1024
-    assert unsent_bytes(2.5e6) == 32 * 1024
+    assert unsent_bytes(1e3) == 16 * 1024
     assert unsent_bytes(1e9) == 512 * 1024
 
 

@@ -17,6 +17,10 @@ from streamhop_protocol.messages import Finish, Offer, Query, StreamKind
 MESSAGE = Query(move=bytes(16))
 
 
+async def test_the_loop_under_test_is_the_one_asked_for(request: pytest.FixtureRequest) -> None:
+    assert ("uvloop" in request.node.name) == type(asyncio.get_running_loop()).__module__.startswith("uvloop")
+
+
 async def test_both_know_each_other() -> None:
     async with two_peers() as (dialer, acceptor):
         assert (dialer.peer_name, acceptor.peer_name) == ("edge-b", "edge-a")

@@ -134,6 +134,30 @@ async def test_a_writer_waits_for_a_reader_and_memory_stays_bounded() -> None:
         await writing
 
 
+async def test_a_writer_of_tiny_chunks_waits_too() -> None:
+    async with two_peers() as (dialer, acceptor):
+        stream = await dialer.open_stream(StreamKind.TREE, {})
+        for channel in dialer._payloads:
+            channel.writable = False  # as if the link were busy
+        written = 0
+
+        async def write() -> None:
+            nonlocal written
+            for written in range(1, 10_001):  # noqa: B007 - counts how far it came
+                await stream.write(b"x")
+            await stream.finish()
+
+        writing = asyncio.ensure_future(write())
+        await until(lambda: written > 50)
+        await asyncio.sleep(0.02)
+        assert written < 200
+        for channel in dialer._payloads:
+            channel.writable = True
+        dialer.pump()
+        assert len(await read_all(await acceptor.accept_stream())) == 10_000
+        writing.cancel()
+
+
 async def test_a_cancelled_write_sends_nothing_and_the_stream_goes_on() -> None:
     async with two_peers() as (dialer, acceptor):
         stream = await dialer.open_stream(StreamKind.LAYER, {})

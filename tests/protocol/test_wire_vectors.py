@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +16,8 @@ from streamhop_protocol.codecs import Codec, decompress
 from streamhop_protocol.connection import Connection, Phase
 from streamhop_protocol.errors import CODES
 from streamhop_protocol.frames import PREAMBLE
-from streamhop_protocol.signals import Hello, Join
+from streamhop_protocol.messages import MESSAGE_TYPES
+from streamhop_protocol.signals import SIGNAL_TYPES, Hello, Join
 
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
 FIRST = {Phase.AWAIT_WELCOME: Hello("edge-a", 1, 1, 2, 32), Phase.AWAIT_JOINED: Join(bytes(16), bytes(32))}
@@ -41,6 +44,20 @@ def connection_in(phase: Phase) -> Connection:
     connection._reader.trusted = phase in (Phase.CONTROL, Phase.PAYLOAD)
     connection.receive_data(PREAMBLE)
     return connection
+
+
+def test_the_specification_names_every_type_and_field() -> None:
+    spec = (VECTORS.parent / "SPEC.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^### (\w+ \(0x[0-9A-F]{2}\))\n(.*?)(?=^#|\Z)", spec, re.DOTALL | re.MULTILINE))
+    expected = {f"{cls.__name__.upper()} (0x{number:02X})": cls for number, cls in MESSAGE_TYPES.items()}
+    expected |= {f"{cls.__name__.upper()} (0x{number:02X})": cls for number, cls in SIGNAL_TYPES.items()}
+    assert sections.keys() == expected.keys()
+    for title, cls in expected.items():
+        assert "*Purpose*" in sections[title]
+        assert "*Errors*" in sections[title]
+        for field in dataclasses.fields(cls):
+            # move and epoch are explained once for all messages
+            assert field.name in sections[title] or field.name in ("move", "epoch"), f"{title} lacks {field.name}"
 
 
 @pytest.mark.parametrize("name", ["preambles.json", "frames_valid.json", "frames_invalid.json"])

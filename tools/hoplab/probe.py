@@ -295,9 +295,10 @@ class Probe:
 
 def dataset_value(number: int) -> bytes:
     """A record as applications keep them: structure around values that do not repeat."""
-    noise = hashlib.blake2b(b"%d" % number, digest_size=6).hexdigest()
+    noise = hashlib.blake2b(b"%d" % number, digest_size=8).hexdigest()
     city = ("Oslo", "Lima", "Kyiv", "Bonn", "Rome", "Doha", "Baku", "Riga")[number * 7919 % 8]
-    return f'{{"id":{number:08d},"city":"{city}","token":"{noise}","hits":{number * 31 % 9973:04d}}}'.encode()
+    visits = number * 31 % 9973
+    return f'{{"id":{number:08d},"city":"{city}","token":"{noise}","visits":{visits:04d},"plan":"standard"}}'.encode()
 
 
 def fill(address: Address, count: int) -> dict[str, object]:

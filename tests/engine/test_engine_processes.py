@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -24,7 +25,8 @@ def tree() -> Iterator[subprocess.Popen[str]]:
             assert shell.stdout.readline() == "ready\n"
             yield shell
         finally:
-            os.killpg(shell.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -190,6 +190,8 @@ class PendingRestore:
                 self._take(event)
         except RestoreFailed as error:
             reason = str(error)
+        except ConnectionError:
+            reason = "the runtime went away"
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = f"the runtime is not understood: {error!r}"
         finally:

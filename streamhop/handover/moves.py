@@ -215,7 +215,7 @@ class Moves:
             operation.finish(CancelledMoveError("it was cancelled").as_json())
         except EXPECTED as error:
             operation.finish(as_move_error(error).as_json())
-        except Exception as error:  # noqa: BLE001 - as in _take_in
+        except Exception as error:
             log.exception("a bug ended a move of %s", operation.request.container)
             operation.finish(MoveError(f"internal error: {error!r}", "report this, with the daemon's log").as_json())
 
@@ -324,7 +324,7 @@ class Moves:
     async def _take_in(self, move: IncomingMove) -> None:
         try:
             await move.run()
-        except Exception:  # noqa: BLE001 - a bug in one move must not end the daemon, on which others depend
+        except Exception:
             log.exception("a bug ended move %s", move.id.hex()[:8])
         finally:
             del self._incoming[move.id]

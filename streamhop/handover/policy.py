@@ -100,8 +100,10 @@ def predict_final_wire_bytes(rounds: Sequence[RoundResult], page_bytes: int) -> 
     if len(rounds) < 2:
         return last.wire_bytes + deferred
     before = rounds[-2]
-    rate = last.wire_bytes / before.seconds if before.seconds > 0 else float(last.wire_bytes)
-    return min(rate * last.seconds, float(rounds[0].wire_bytes)) + deferred
+    if last.wire_bytes == 0:
+        return deferred
+    lasted = last.seconds / before.seconds if before.seconds > 0 else last.seconds
+    return min(last.wire_bytes * lasted, float(rounds[0].wire_bytes)) + deferred
 
 
 def predict_downtime(

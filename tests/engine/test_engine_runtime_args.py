@@ -12,7 +12,24 @@ from streamhop.engine.runtime import find_runc, parse
 from streamhop.engine.runtime_create import CreateError, prepared_config, read_order
 from streamhop.engine.supervisor import Order, RestoreError, criu_config, restore_command
 
-CREATE = ["--root", "/run/docker/runtime-runc/moby", "--log", "/b/log.json", "--log-format", "json", "--systemd-cgroup", "create", "--bundle", "/b", "--pid-file", "/b/init.pid", "--console-socket", "/tmp/pty/s", "--no-new-keyring", "abc123"]
+CREATE = [
+    "--root",
+    "/run/docker/runtime-runc/moby",
+    "--log",
+    "/b/log.json",
+    "--log-format",
+    "json",
+    "--systemd-cgroup",
+    "create",
+    "--bundle",
+    "/b",
+    "--pid-file",
+    "/b/init.pid",
+    "--console-socket",
+    "/run/pty/s",
+    "--no-new-keyring",
+    "abc123",
+]
 
 ORDER = Order("/images", "/work", "close")
 
@@ -60,7 +77,7 @@ def test_finds_runc_in_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_restore_takes_over_what_create_was_given() -> None:
     command = restore_command("/sbin/runc", parse(CREATE), Path("/b"), ORDER)
     assert command[: len(CREATE[:7]) + 2] == ["/sbin/runc", *CREATE[:7], "restore"]
-    assert command[-3:] == ["--console-socket", "/tmp/pty/s", "abc123"]  # noqa: S108 - a name in a command line
+    assert command[-3:] == ["--console-socket", "/run/pty/s", "abc123"]  # noqa: S108 - a name in a command line
     assert "--no-new-keyring" not in command
     assert "--tcp-established" not in command
     established = restore_command("runc", parse(CREATE), Path("/b"), Order("/i", "/w", "established"))
@@ -94,9 +111,7 @@ def test_adds_the_hook_behind_others_and_takes_criu_options_away() -> None:
     assert after["annotations"] == {"org.criu.config": "", "a": "b"}
 
 
-@pytest.mark.parametrize(
-    "namespaces", [[], None, [{"type": "pid"}], [{"type": "network", "path": "/proc/7/ns/net"}]]
-)
+@pytest.mark.parametrize("namespaces", [[], None, [{"type": "pid"}], [{"type": "network", "path": "/proc/7/ns/net"}]])
 def test_a_shared_network_cannot_be_gated(namespaces: Any) -> None:
     with pytest.raises(CreateError, match="network"):
         prepared_config({"linux": {"namespaces": namespaces}}, ["/bin/sh"])

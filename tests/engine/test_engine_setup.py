@@ -82,7 +82,7 @@ def test_keeps_mode_and_follows_a_symbolic_link(daemon_json: Path, tmp_path: Pat
 def test_refuses_what_it_does_not_understand(text: str, daemon_json: Path, tmp_path: Path) -> None:
     daemon_json.parent.mkdir()
     daemon_json.write_text(text)
-    with pytest.raises(SetupError, match="daemon.json"):
+    with pytest.raises(SetupError, match=r"daemon\.json"):
         register(daemon_json, "streamhop", tmp_path / "runtime", RUN_DIR)
     assert daemon_json.read_text() == text
     assert not (tmp_path / "runtime").exists()

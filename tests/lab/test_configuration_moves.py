@@ -6,6 +6,7 @@ import json
 import shlex
 
 import pytest
+
 from streamhop.content.container_config import differences
 
 from .conftest import Edges
@@ -19,7 +20,7 @@ OPTIONS = shlex.split("""
 --health-cmd true --health-interval 30s --restart on-failure:3 --log-driver json-file --log-opt max-size=1m
 --log-opt tag=t --tmpfs /scratch:size=1m --shm-size 8m --sysctl net.ipv4.ip_unprivileged_port_start=0
 --security-opt no-new-privileges --add-host other:192.0.2.7 --dns 192.0.2.53 --workdir /var --oom-score-adj 100
---init --interactive
+--interactive
 """)
 
 FILES = r"""

@@ -49,6 +49,11 @@ def _kind(inspect: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Refus
         )
     if host.get("Privileged"):
         yield Refusal("the container is privileged", "run it with the capabilities that it needs instead")
+    if host.get("Init"):
+        yield Refusal(
+            "its first process is Docker's own (--init), mounted from this host, which CRIU cannot restore elsewhere",
+            "run it without --init, or with an init in its image",
+        )
     if host.get("AutoRemove"):
         yield Refusal(
             "Docker removes the container as soon as it ends (--rm), also when a move fails", "run it without --rm"

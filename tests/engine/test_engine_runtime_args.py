@@ -77,7 +77,7 @@ def test_finds_runc_in_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_restore_takes_over_what_create_was_given() -> None:
     command = restore_command("/sbin/runc", parse(CREATE), Path("/b"), ORDER)
     assert command[: len(CREATE[:7]) + 2] == ["/sbin/runc", *CREATE[:7], "restore"]
-    assert command[-3:] == ["--console-socket", "/run/pty/s", "abc123"]  # noqa: S108 - a name in a command line
+    assert command[-3:] == ["--console-socket", "/run/pty/s", "abc123"]
     assert "--no-new-keyring" not in command
     assert "--tcp-established" not in command
     established = restore_command("runc", parse(CREATE), Path("/b"), Order("/i", "/w", "established"))

@@ -26,9 +26,9 @@ RECOVERED_S_MAX = 40.0
 def slow_edges(classic_edges: Edges) -> Iterator[Edges]:
     """A link slow enough that there is time to break things in each phase."""
     link = classic_edges.lab.link("edge-a", "edge-b")
-    link.set(rate="40mbit", rtt="20ms")
+    link.shape(rate="40mbit", rtt="20ms")
     yield classic_edges
-    link.set(rate=None, rtt=None)
+    link.shape(rate=None, rtt=None)
 
 
 @pytest.fixture

@@ -136,7 +136,8 @@ class IncomingMove:
 
     async def _admit(self) -> Manifest:
         manifest = Manifest.from_wire(self._offer.manifest)
-        refusals = admit(manifest.request, AdmissionPolicy())
+        policy = AdmissionPolicy(runtimes=frozenset({self._host.config.runtime_name}))
+        refusals = admit(manifest.request, policy)
         refusals += await check_as_target(self._host, manifest)
         if refusals:
             first = refusals[0]

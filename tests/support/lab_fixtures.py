@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -40,13 +41,15 @@ def make_lab(lab_prepared: Prepared) -> Iterator[LabFactory]:
 @pytest.fixture(scope="session")
 def classic_lab(make_lab: LabFactory) -> Lab:
     """Two hosts with Docker's classic image store, and a client."""
-    return make_lab("hl-classic", hosts=["edge-a", "edge-b"], clients=["client"], image_store="classic")
+    return make_lab(f"classic-{os.getpid()}", hosts=["edge-a", "edge-b"], clients=["client"], image_store="classic")
 
 
 @pytest.fixture(scope="session")
 def containerd_lab(make_lab: LabFactory) -> Lab:
     """Two hosts with the containerd image store, and a client."""
-    return make_lab("hl-containerd", hosts=["edge-a", "edge-b"], clients=["client"], image_store="containerd")
+    return make_lab(
+        f"containerd-{os.getpid()}", hosts=["edge-a", "edge-b"], clients=["client"], image_store="containerd"
+    )
 
 
 @pytest.fixture(params=["classic_lab", "containerd_lab"])

@@ -28,6 +28,15 @@ KEEP: Any = object()
 """Leave a property of a link as it is."""
 
 
+REMOVE_S_MAX = 20.0
+
+
+def _removed(directory: Path) -> bool:
+    """Whether a directory is gone after an attempt; what a kernel still takes down behind a dead host is in the way."""
+    shutil.rmtree(directory, ignore_errors=True)
+    return not directory.exists()
+
+
 class Link:
     """A handle on the link between two hosts."""
 
@@ -338,8 +347,8 @@ class Lab:
         links.reap()
         for path in lab_networks(self.name):
             delete_network(path)
-        shutil.rmtree(self.settings.data / self.name, ignore_errors=True)
-        shutil.rmtree(self.store.directory(self.name), ignore_errors=True)
+        for directory in (self.settings.data / self.name, self.store.directory(self.name)):
+            wait_for(lambda: _removed(directory), f"{directory} is removed", REMOVE_S_MAX, 0.05)  # noqa: B023 - at once
 
     def status(self) -> dict[str, Any]:
         """Everything one may want to know, as JSON has it."""

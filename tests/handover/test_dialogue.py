@@ -1,0 +1,66 @@
+"""The control messages of one move: handed to whoever waits, and nothing out of turn passes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from streamhop.handover.dialogue import Dialogue
+from streamhop.handover.errors import ContentError, MoveError, RefusedError
+from streamhop_protocol.errors import UnexpectedError
+from streamhop_protocol.messages import Failed, Message, Prepared, Ready, Refuse, Started
+
+MOVE = b"m" * 16
+
+
+class FakeSession:
+    def __init__(self, *messages: Message) -> None:
+        self._messages = list(messages)
+
+    async def receive(self) -> Message:
+        if not self._messages:
+            await asyncio.Event().wait()
+        return self._messages.pop(0)
+
+
+def dialogue(*messages: Message) -> Dialogue:
+    session: Any = FakeSession(*messages)
+    return Dialogue(session, MOVE, epoch=2)
+
+
+async def test_answers_wait_for_their_kind_whatever_comes_first() -> None:
+    talk = dialogue(Prepared(move=MOVE, epoch=2, image_digest=b"d" * 32, attributes={}), Ready(move=MOVE, epoch=2))
+    listening = asyncio.create_task(talk.listen())
+    async with asyncio.timeout(5):
+        assert isinstance(await talk.answer(Ready), Ready)
+        assert isinstance(await talk.answer(Prepared), Prepared)
+    assert not talk.has(Ready)
+    listening.cancel()
+
+
+async def test_a_cancelled_wait_loses_no_message() -> None:
+    talk = dialogue()
+    waiting = asyncio.create_task(talk.answer(Started))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await talk._take(Started(move=MOVE, epoch=2, attributes={}))
+    assert isinstance(await talk.answer(Started), Started)
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (Refuse(move=MOVE, epoch=2, code="refused", reason="no", fix=""), RefusedError),
+        (Failed(move=MOVE, epoch=2, code="integrity", reason="bad", fix=""), ContentError),
+        (Failed(move=MOVE, epoch=2, code="what-is-this", reason="bad", fix=""), MoveError),
+        (Ready(move=b"o" * 16, epoch=2), UnexpectedError),
+        (Ready(move=MOVE, epoch=1), UnexpectedError),
+    ],
+)
+async def test_what_ends_the_dialogue(message: Message, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        await dialogue(message).listen()

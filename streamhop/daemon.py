@@ -21,16 +21,16 @@ from streamhop.control.api import serve_control
 from streamhop.engine.docker import Engine, EngineError
 from streamhop.engine.restores import RestoreServer
 from streamhop.engine.setup import SetupError, containers_of, register, reload_engine, unregister
-from streamhop.handover.failures import first_failure
+from streamhop.handover.failures import first_failure, plain
 from streamhop.handover.host import Host
 from streamhop.handover.journal import Journal
 from streamhop.handover.moves import Moves
 from streamhop.handover.recovery import recover
-from streamhop.net import NetConfig, serve
+from streamhop.net import Listener, NetConfig, serve
 
 log = logging.getLogger("streamhop")
 
-_HOPELESS = (EngineError, OSError, sqlite3.Error)
+_HOPELESS = (ConfigError, EngineError, OSError, sqlite3.Error)
 """Without Docker, a port, a socket or a journal there is nothing to serve."""
 
 _LOOPBACK = ("127.", "::1", "localhost")
@@ -47,7 +47,7 @@ def main(config_path: Path | None, flags: Mapping[str, str | None]) -> None:
     try:
         config = load(config_path, os.environ, flags)
         uvloop.run(_run(config))
-    except (ConfigError, *_HOPELESS) as error:
+    except _HOPELESS as error:
         _fail(str(error))
     except BaseExceptionGroup as group:
         failure = first_failure(group)
@@ -61,8 +61,6 @@ async def _run(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    if not config.listen.host.startswith(_LOOPBACK):
-        log.warning("listening on %s: peers are neither authenticated nor encrypted; trust the link", config.listen)
     for directory in (config.state_dir, config.run_dir):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with AsyncExitStack() as stack:
@@ -80,13 +78,23 @@ async def _run(config: Config) -> None:
             listen = config.listen
             network = NetConfig(connections=config.connections)
             async with (
-                await serve(listen.host, listen.port, network, name=config.name, on_session=moves.on_session),
+                await _listen(config, network, moves),
                 serve_control(moves, config.control_socket),
             ):
+                if not listen.host.startswith(_LOOPBACK):
+                    log.warning("%s: peers are neither authenticated nor encrypted; trust the link", listen)
                 log.info("%s listens on %s, control on %s", config.name, listen, config.control_socket)
                 await stop.wait()
                 log.info("stopping")
                 moves.stop()
+
+
+async def _listen(config: Config, network: NetConfig, moves: Moves) -> Listener:
+    host, port = config.listen.host, config.listen.port
+    try:
+        return await serve(host, port, network, name=config.name, on_session=moves.on_session)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {config.listen}: {plain(error)}") from error
 
 
 def _remove_stray_files(config: Config) -> None:

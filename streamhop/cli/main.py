@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from streamhop import __version__
 from streamhop.config import Config
 
 from .client import ControlClient, ControlError
@@ -20,12 +21,12 @@ from .render import BarProgress, PlainProgress, Progressive, printable, report_t
 
 EXIT_INTERRUPTED = 130
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
-_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
 class Duration(click.ParamType[float]):
-    """``500ms``, ``2s``, ``1.5`` (seconds)."""
+    """``500ms``, ``2s``, ``1m``. The unit is not optional: 300 would be seconds to some and milliseconds to others."""
 
     name = "duration"
 
@@ -51,13 +52,13 @@ def _complain(reason: str, *remarks: str, exit_code: int) -> NoReturn:
     sys.exit(exit_code)
 
 
+@click.version_option(__version__, prog_name="streamhop", message="%(prog)s %(version)s")
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--socket",
     type=click.Path(path_type=Path),
     default=lambda: Path(os.environ.get("STREAMHOP_CONTROL_SOCKET", Config().control_socket)),
-    show_default="/run/streamhop/control.sock",
-    help="Control socket of the daemon.",
+    help="Control socket of the daemon. [default: /run/streamhop/control.sock]",
 )
 @click.pass_context
 def cli(context: click.Context, socket: Path) -> None:
@@ -119,6 +120,8 @@ def migrate(
 ) -> None:
     """Move a running CONTAINER to PEER, a name from the configuration or an address."""
     peer, new_name = _split_new_name(peer)
+    if new_name == "":
+        raise click.UsageError("the new name is missing after the colon: PEER:NEWNAME")
     body = {
         "container": container,
         "peer": peer,
@@ -138,9 +141,11 @@ def migrate(
     elif result["outcome"] == "moved":
         Console().print(report_table(result))
     if result["outcome"] != "moved":
-        where = {"source": "it runs on here, as it was", "target": "it runs at the target"}.get(
-            result["runs_at"], "it runs nowhere; the frozen copy is kept and the daemon goes on asking the peer"
-        )
+        where = {
+            "source": "it runs on here, as it was",
+            "target": "it runs at the target",
+            "nowhere": "it runs nowhere; the frozen copy is kept and the daemon goes on asking the peer",
+        }.get(result["runs_at"], "")
         _complain(f"{container} was not moved: {result['reason']}", where, result["fix"], exit_code=result["exit_code"])
 
 
@@ -193,8 +198,6 @@ def peers(client: ControlClient, form: str) -> None:
 @click.pass_obj
 def version(client: ControlClient, form: str) -> None:
     """Show the versions of the daemon and of what it works with."""
-    from streamhop import __version__
-
     try:
         versions = client.get("/v1/version")
     except ControlError as error:

@@ -47,6 +47,12 @@ class PreflightError(MoveError):
     exit_code: ClassVar[int] = 12
 
 
+class NoContainerError(PreflightError):
+    """There is no such container."""
+
+    runs_at: ClassVar[str] = "unknown"
+
+
 class RefusedError(MoveError):
     """The target's policy does not allow what the container asks for."""
 

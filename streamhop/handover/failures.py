@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import sqlite3
 
 from streamhop.content.trees import TreeApplyError, TreeQuotaError, TreeRefusedError, UnsupportedTree
@@ -42,6 +43,14 @@ def first_failure(error: BaseException) -> BaseException:
     return min(leaves, key=lambda leaf: isinstance(leaf, SessionLost))
 
 
+def plain(failure: BaseException) -> str:
+    """A failure in words: what the system says about an ``OSError``, without its number."""
+    if isinstance(failure, OSError) and failure.strerror and not isinstance(failure, socket.gaierror):
+        words = failure.strerror.partition(": ")[2] if failure.strerror.startswith("[Errno") else failure.strerror
+        return f"{words}: {failure.filename}" if failure.filename else words or failure.strerror
+    return str(failure) or type(failure).__name__
+
+
 def as_move_error(error: BaseException) -> MoveError:
     """What the user is told about ``error``."""
     failure = first_failure(error)
@@ -65,4 +74,4 @@ def as_move_error(error: BaseException) -> MoveError:
         case TreeApplyError() if "No space left" in str(failure):
             return MoveError(str(failure), "make room there")
         case _:
-            return MoveError(str(failure) or type(failure).__name__)
+            return MoveError(plain(failure))

@@ -136,8 +136,9 @@ class IncomingMove:
 
     async def _admit(self) -> Manifest:
         manifest = Manifest.from_wire(self._offer.manifest)
-        policy = AdmissionPolicy(runtimes=frozenset({self._host.config.runtime_name}))
-        refusals = admit(manifest.request, policy)
+        # Which runtime the source would have makes no difference: this host's own is used.
+        asked = manifest.request.body["HostConfig"].get("Runtime", "")
+        refusals = admit(manifest.request, AdmissionPolicy(runtimes=frozenset({asked})))
         refusals += await check_as_target(self._host, manifest)
         if refusals:
             first = refusals[0]
@@ -219,13 +220,14 @@ class IncomingMove:
         assert layers is not None
         await self._receiver.layers_complete()
         image = await layers.load(engine)
-        if image != manifest.image.id:
-            raise IntegrityError(f"the image that was loaded is {image}, not {manifest.image.id}")
-        if layers.loaded:
-            self._loaded = list(manifest.image.names) or [image]
-            await self._journal.note(image_loaded=self._loaded)
-        await self._journal.note(creating=manifest.request.name)
-        self._container = await engine.create_container(manifest.request.body, manifest.request.name)
+        self._loaded = list(layers.undo_references)
+        await self._journal.note(image_loaded=self._loaded, creating=manifest.request.name)
+        names = set(manifest.image.names) - set(layers.names_kept)
+        known = {manifest.image_name, f"{manifest.image_name}:latest"} & names
+        body = manifest.request.body_with(
+            image=manifest.image_name if known else image, runtime=self._host.config.runtime_name
+        )
+        self._container = await engine.create_container(body, manifest.request.name)
         await self._journal.note(container=self._container)
         self._pending = self._host.restores.expect(self._container)
         self._starting = asyncio.create_task(engine.start(self._container))

@@ -40,6 +40,9 @@ class Manifest:
     trees: tuple[str, ...]
     versions: Mapping[str, str]
     image: ImageDescription
+    image_name: str
+    """What the container calls its image; the target uses it only if it means this image there too."""
+
     request: CreationRequest
 
     def to_wire(self) -> dict[str, Any]:
@@ -52,6 +55,7 @@ class Manifest:
             "trees": list(self.trees),
             "versions": dict(self.versions),
             "image": self.image.to_wire(),
+            "image_name": self.image_name,
             "request": self.request.to_wire(),
         }
 
@@ -81,6 +85,7 @@ class Manifest:
             trees=tuple(trees),
             versions={name: _text(versions, name) for name in versions},
             image=ImageDescription.from_wire(value.get("image")),
+            image_name=_text(value, "image_name"),
             request=CreationRequest.from_wire(value.get("request")),
         )
 

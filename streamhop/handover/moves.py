@@ -21,7 +21,7 @@ from streamhop_protocol.messages import Abort, Aborted, Finish, MoveMessage, Off
 from streamhop_protocol.messages import State as StateMessage
 
 from .errors import CancelledMoveError, InDoubtError, MoveError, PreflightError
-from .failures import EXPECTED, as_move_error
+from .failures import EXPECTED, as_move_error, plain
 from .host import Host, MoveJournal
 from .incoming import IncomingMove
 from .journal import Record
@@ -167,7 +167,7 @@ class Moves:
                     "rtt_ms": None if rtt_s is None else round(rtt_s * 1000, 1),
                 }
         except EXPECTED as error:
-            return {**row, "status": f"does not answer: {error}", "calls_itself": None, "rtt_ms": None}
+            return {**row, "status": f"does not answer: {plain(error)}", "calls_itself": None, "rtt_ms": None}
 
     # -- outgoing --------------------------------------------------------------------------------------------------
 

@@ -41,9 +41,10 @@ from .errors import (
     InDoubtError,
     MoveError,
     NoConvergenceError,
+    PreflightError,
     UnreachableError,
 )
-from .failures import EXPECTED, as_move_error, first_failure
+from .failures import EXPECTED, as_move_error, first_failure, plain
 from .host import Host, MoveJournal
 from .policy import Costs, Decision, PolicyOptions, RoundResult, Verdict, decide, predict_downtime
 from .policy import predict_final_wire_bytes as predict_bytes
@@ -102,11 +103,19 @@ class OutgoingMove:
         try:
             session = await dial(self._address.host, self._address.port, config, name=self._host.config.name)
         except EXPECTED as error:
+            where = self._peer_name if self._peer_name == str(self._address) else f"{self._peer_name} ({self._address})"
             raise UnreachableError(
-                f"{self._peer_name} ({self._address}) cannot be reached: {error}",
-                "check that streamhop runs there and listens on that address",
+                f"{where} cannot be reached: {plain(error)}",
+                "check that streamhop runs there and listens on that address"
+                if self._peer_name in self._host.config.peers
+                else "it is none of the peers in the configuration, so it was taken for an address",
             ) from error
         async with session:
+            if session.peer_name == self._host.config.name:
+                raise PreflightError(
+                    f"the peer calls itself {session.peer_name}, like this host: it is this host, or two share a name",
+                    "give each daemon a name of its own",
+                )
             dialogue = Dialogue(session, self.id, EPOCH)
             try:
                 async with asyncio.TaskGroup() as group:

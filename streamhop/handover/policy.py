@@ -42,8 +42,8 @@ class Costs:
     :param per_memory_byte_s: dump, compare and restore, for each byte of memory.
     """
 
-    fixed_s: float = 0.35
-    per_memory_byte_s: float = 1.2e-9
+    fixed_s: float = 0.45
+    per_memory_byte_s: float = 2.0e-9
 
 
 @dataclass(frozen=True, slots=True)

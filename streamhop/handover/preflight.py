@@ -21,7 +21,7 @@ from streamhop.engine.docker import EngineError, NotFound
 from streamhop.engine.processes import container_pids, resident_bytes
 from streamhop.engine.upperdir import upperdir_of
 
-from .errors import PreflightError
+from .errors import NoContainerError, PreflightError
 from .host import Host
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
 
@@ -57,7 +57,7 @@ async def check_as_source(host: Host, container: str, new_name: str | None) -> S
     try:
         found = await engine.inspect_container(container)
     except NotFound:
-        raise PreflightError(f"there is no container {container!r}", "`streamhop ps` lists what runs here") from None
+        raise NoContainerError(f"there is no container {container!r}", "`streamhop ps` lists what runs here") from None
     capabilities = await host_capabilities(engine)
     objections = unsupported(found)
     objections += [Refusal(problem.reason, problem.fix) for problem in problems(capabilities)]
@@ -89,6 +89,7 @@ async def check_as_source(host: Host, container: str, new_name: str | None) -> S
             trees=tuple(trees),
             versions=_versions(capabilities),
             image=await describe(engine, found["Image"]),
+            image_name=found["Config"]["Image"][:256],
             request=creation_request(found, new_name=new_name, runtime=host.config.runtime_name),
         ),
     )

@@ -196,8 +196,8 @@ def test_peer_and_new_name(text: str, peer: str, new_name: str | None) -> None:
 
 def test_durations() -> None:
     convert = Duration().convert
-    assert [convert(text, None, None) for text in ("500ms", "2s", "1.5", "1m")] == [0.5, 2.0, 1.5, 60.0]
-    for text in ("0", "-1s", "s", "1h", "nan"):
+    assert [convert(text, None, None) for text in ("500ms", "2s", "1.5s", "1m")] == [0.5, 2.0, 1.5, 60.0]
+    for text in ("0", "300", "0s", "-1s", "s", "1h", "nan"):
         with pytest.raises(click.BadParameter):
             convert(text, None, None)
 

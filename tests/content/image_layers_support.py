@@ -63,9 +63,7 @@ class SampleImage:
     @property
     def manifest(self) -> bytes:
         """The manifest of a containerd store, whose layers are plain tars here."""
-        return build_manifest(
-            self.config, [Descriptor(OCI_LAYER, digest(layer), len(layer)) for layer in self.layers]
-        )
+        return build_manifest(self.config, [Descriptor(OCI_LAYER, digest(layer), len(layer)) for layer in self.layers])
 
     @property
     def blobs(self) -> dict[str, bytes]:
@@ -174,9 +172,7 @@ class FakeEngine:
         """Read the whole archive and take the image in it, if all that this kind of store needs is there."""
         content = b"".join([piece async for piece in archive])
         with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-            files = {
-                info.name: reader.read() for info in tar if (reader := tar.extractfile(info)) is not None
-            }
+            files = {info.name: reader.read() for info in tar if (reader := tar.extractfile(info)) is not None}
         self.loads.append(files)
         if self.load_complaint:
             return ["Loaded image ID: " + self.load_complaint, "Error unpacking image: " + self.load_complaint]

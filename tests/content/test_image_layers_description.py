@@ -91,9 +91,7 @@ def test_sizes_that_are_none_are_refused(size: object, error: type[ProtocolError
         ImageDescription.from_wire(spoilt)
 
 
-@pytest.mark.parametrize(
-    "field", ["id", "store", "names", "layers", "config", "manifest", "index"]
-)
+@pytest.mark.parametrize("field", ["id", "store", "names", "layers", "config", "manifest", "index"])
 @pytest.mark.parametrize("value", [None, 0, 1.5, True, "x", b"\xff", [], {}, [[]], [None], {"a": 1}], ids=repr)
 def test_fields_of_another_kind_are_refused(field: str, value: object) -> None:
     spoilt = wire() | {field: value}
@@ -264,7 +262,11 @@ def test_a_second_list_of_layers_that_docker_would_take_instead_is_refused(key: 
         {"layers": None},
         {"config": None},
         {"config": []},
-        {"layers": [{"mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar", "digest": OTHER, "size": 1}]},
+        {
+            "layers": [
+                {"mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar", "digest": OTHER, "size": 1}
+            ]
+        },
         {"layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": OTHER, "size": -1}]},
         {"layers": [{"mediaType": 3, "digest": OTHER, "size": 1}]},
         {"layers": ["x"]},

@@ -6,6 +6,7 @@ Writes ``build/demo.json``; exits with 0 only if the container moved and every a
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,7 +37,9 @@ def demo() -> dict[str, Any]:
     """Build the lab, move the container, compare; returns what ``demo.json`` holds."""
     with ExitStack() as stack:
         say(f"two edge hosts and a client; the edges are joined by {RATE} and {RTT}")
-        lab = stack.enter_context(Lab.up("demo", hosts=["edge-a", "edge-b"], clients=["client"], rate=RATE, rtt=RTT))
+        lab = stack.enter_context(
+            Lab.up(f"demo-{os.getpid()}", hosts=["edge-a", "edge-b"], clients=["client"], rate=RATE, rtt=RTT)
+        )
         edge_a, edge_b, client = lab.host("edge-a"), lab.host("edge-b"), lab.host("client")
         measured = lab.link("edge-a", "edge-b").measured
         say(f"the link, as measured: {measured.bit_per_s / 1e6:.1f} Mbit/s, {measured.rtt_s * 1000:.1f} ms")

@@ -189,7 +189,9 @@ class ImageAssembler:
         """
         for reference in self.undo_references:
             with contextlib.suppress(NotFound, Conflict):
-                await engine.remove_image(reference)
+                # Somebody may have given the name to another image by now.
+                if (await engine.inspect_image(reference))["Id"] == self._local_id:
+                    await engine.remove_image(reference)
         self._names_added.clear()
         self._loaded = False
 

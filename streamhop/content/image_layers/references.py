@@ -18,6 +18,8 @@ _HOST = re.compile(rf"(?:{_HOST_PART}(?:\.{_HOST_PART})*|\[[a-fA-F0-9:]+\])(?::[
 _PATH_PART = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*")
 _HEX_ID = re.compile(r"[a-f0-9]{64}")
+_DIGEST_NAME = re.compile(r"(?:(?:index\.)?docker\.io/)?(?:library/)?sha256")
+"""What Docker shortens to ``sha256``; with a tag behind it, it would read as another image's ID."""
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -37,6 +39,6 @@ def split_name(name: str) -> tuple[str, str]:
         # Without a dot, a port or a capital the first part is no host but part of the path.
         host, path = "", repository
     good = (not host or _HOST.fullmatch(host)) and all(_PATH_PART.fullmatch(part) for part in path.split("/"))
-    if not good or not _TAG.fullmatch(tag) or _HEX_ID.fullmatch(repository):
+    if not good or not _TAG.fullmatch(tag) or _HEX_ID.fullmatch(repository) or _DIGEST_NAME.fullmatch(repository):
         raise MalformedError(f"{name!r} is not a name that Docker accepts for an image")
     return repository, tag

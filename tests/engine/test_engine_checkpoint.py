@@ -1,0 +1,86 @@
+"""A dump ends in images, in an explained failure, or is killed; runc is played by a script."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from streamhop.engine.checkpoint import CheckpointFailed, checkpoint, checkpoint_command
+
+
+@pytest.fixture
+def runc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "work").mkdir()
+    return tmp_path / "runc"
+
+
+def _script(runc: Path, text: str) -> None:
+    runc.write_text(f"#!/bin/sh\ncd {runc.parent}\n{text}\n")
+    runc.chmod(0o755)
+
+
+async def _checkpoint(runc: Path, timeout_s: float = 20) -> None:
+    await checkpoint("abc", Path("/r"), runc.parent / "image", runc.parent / "work", timeout_s=timeout_s)
+
+
+def test_the_container_stays_and_its_connections_are_dumped() -> None:
+    command = checkpoint_command("abc", Path("/r"), Path("/i"), Path("/w"))
+    assert command[:4] == ["runc", "--root", "/r", "checkpoint"]
+    assert {"--leave-running", "--tcp-established"} <= set(command)
+    assert command[-1] == "abc"
+
+
+async def test_the_lock_is_left_to_the_gate(runc: Path) -> None:
+    _script(runc, 'cat "$CRIU_CONFIG_FILE" > seen')
+    await _checkpoint(runc)
+    assert (runc.parent / "seen").read_text() == "network-lock skip\n"
+    assert list((runc.parent / "work").iterdir()) == []
+
+
+async def test_a_failure_is_explained_from_the_log(runc: Path) -> None:
+    _script(runc, "echo '(00.1) Error (criu/tty.c:9): tty: unknown' > work/dump.log; exit 1")
+    with pytest.raises(CheckpointFailed, match="tty: unknown") as caught:
+        await _checkpoint(runc)
+    assert "terminal" in caught.value.fix
+
+
+async def test_without_a_log_runcs_own_words_are_told(runc: Path) -> None:
+    _script(runc, "echo container does not exist >&2; exit 1")
+    with pytest.raises(CheckpointFailed, match="container does not exist"):
+        await _checkpoint(runc)
+
+
+async def test_runc_is_missing(runc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(runc.parent))
+    with pytest.raises(CheckpointFailed, match="runc cannot be run"):
+        await _checkpoint(runc)
+
+
+async def test_a_dump_that_takes_too_long_is_killed_with_its_children(runc: Path) -> None:
+    _script(runc, "sleep 1000 & echo $! > child; wait")
+    with pytest.raises(CheckpointFailed, match="more than"):
+        await _checkpoint(runc, timeout_s=0.5)
+    child = Path(f"/proc/{(runc.parent / 'child').read_text().strip()}")
+    assert not child.exists() or "sleep" not in (child / "cmdline").read_text()
+
+
+async def test_a_cancel_waits_for_the_dump(runc: Path) -> None:
+    os.mkfifo(runc.parent / "go")
+    _script(runc, "echo up > started; read x < go; echo done > ended")
+    task = asyncio.create_task(_checkpoint(runc))
+    deadline = time.monotonic() + 10
+    while not (runc.parent / "started").exists():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=0.2)
+    assert not done
+    await asyncio.to_thread((runc.parent / "go").write_text, "x\n")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (runc.parent / "ended").exists()

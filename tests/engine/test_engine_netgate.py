@@ -1,0 +1,78 @@
+"""The network gate in a real network namespace."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamhop.engine.netgate import GateError, close_gate, gate_is_closed, open_gate
+from streamhop.engine.nftgate import Gate
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def process() -> Iterator[int]:
+    """A process in a network namespace of its own, with loopback up and a dummy device."""
+    script = "ip link set lo up && ip link add d0 type dummy && ip addr add 10.9.0.1/24 dev d0 && ip link set d0 up"
+    with subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", f"{script} && echo ready; exec sleep 1000"], stdout=subprocess.PIPE, text=True
+    ) as inside:
+        try:
+            assert inside.stdout is not None
+            assert inside.stdout.readline() == "ready\n"
+            yield inside.pid
+        finally:
+            inside.kill()
+
+
+def _sends(pid: int, address: str) -> bool:
+    """Whether a datagram to ``address`` leaves; the gate shows itself as EPERM."""
+    program = f"import socket; socket.socket(2, 2).sendto(b'x', ({address!r}, 9))"
+    command = ["nsenter", "--target", str(pid), "--net", "python3", "-c", program]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+async def test_closed_it_lets_loopback_pass_and_nothing_else(process: int) -> None:
+    assert not await gate_is_closed(process)
+    assert _sends(process, "10.9.0.2")
+    await close_gate(process)
+    await close_gate(process)
+    assert await gate_is_closed(process)
+    assert not _sends(process, "10.9.0.2")
+    assert _sends(process, "127.0.0.1")
+    await open_gate(process)
+    await open_gate(process)
+    assert not await gate_is_closed(process)
+    assert _sends(process, "10.9.0.2")
+
+
+async def test_the_hosts_own_network_has_no_gate() -> None:
+    with pytest.raises(GateError, match="host's network namespace"):
+        await close_gate(os.getpid())
+
+
+async def test_a_process_that_is_gone() -> None:
+    with pytest.raises(GateError, match="is gone"):
+        await close_gate(2**22 + 1)
+
+
+def test_the_caller_stays_in_its_own_namespace(process: int) -> None:
+    before = Path("/proc/thread-self/ns/net").readlink()
+    with Gate(process) as gate:
+        gate.close_gate()
+        assert Path("/proc/thread-self/ns/net").readlink() == before
+
+
+async def test_nobody_waits_for_the_kernel_to_close_the_socket(process: int) -> None:
+    took_s = []
+    for _ in range(5):
+        began = time.perf_counter()
+        await close_gate(process)
+        took_s.append(time.perf_counter() - began)
+    assert min(took_s) < 0.008

@@ -26,6 +26,9 @@ EXEC_ROOT = Path("/run/docker")
 CONNECT_S_MAX = 10.0
 """How long a connection may take. Answers are not limited: `start` of a moved container takes as long as the move."""
 
+NOT_HTTP_STATUS = 900
+"""From here on aiodocker's statuses are its own: there was no connection."""
+
 SAVE_CHUNK_BYTES = 1 << 20
 
 _RUNTIME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
@@ -141,6 +144,9 @@ class Engine:
         try:
             yield
         except aiodocker.DockerError as error:
+            if error.status >= NOT_HTTP_STATUS:
+                cause = error.__context__.strerror if isinstance(error.__context__, OSError) else error.message
+                raise EngineError(f"the Docker engine cannot be reached at {self.host}: {cause}") from error
             kind = {404: NotFound, 409: Conflict}.get(error.status, EngineError)
             raise kind(f"{what}: {error.message}", error.status) from error
         except aiohttp.ClientConnectorError as error:

@@ -19,6 +19,7 @@ from streamhop.content.image_layers import describe
 from streamhop.engine.capabilities import HostCapabilities, host_capabilities, problems
 from streamhop.engine.docker import EngineError, NotFound
 from streamhop.engine.processes import container_pids, resident_bytes
+from streamhop.engine.setup import registered_run_dir
 from streamhop.engine.upperdir import upperdir_of
 
 from .errors import NoContainerError, PreflightError
@@ -144,6 +145,16 @@ async def check_as_target(host: Host, manifest: Manifest) -> list[Refusal]:
                 f"Docker does not know the runtime {host.config.runtime_name!r}", "run `streamhop setup` at the target"
             )
         )
+    else:
+        launcher = Path(capabilities.runtimes[host.config.runtime_name])
+        if await asyncio.to_thread(registered_run_dir, launcher) != host.config.run_dir:
+            # The runtime would not find the pending restore, and would start the container afresh.
+            objections.append(
+                Refusal(
+                    f"the target's runtime {host.config.runtime_name!r} was registered for another run_dir",
+                    "run `streamhop setup` there with the daemon's configuration",
+                )
+            )
     objections += _check_room(host, manifest)
     objections += await _check_name_and_networks(host, manifest.request)
     objections += await asyncio.to_thread(_check_ports, manifest.request)

@@ -81,8 +81,10 @@ def test_digests_that_are_none_are_refused(value: object) -> None:
 
 @pytest.mark.parametrize(
     ("size", "error"),
-    [(-1, MalformedError), (True, MalformedError), (1.0, MalformedError), ("1", MalformedError), (None, MalformedError)]
-    + [(LAYER_BYTES_MAX + 1, LimitError), (1 << 63, LimitError), (1 << 200, LimitError)],
+    [
+        *((value, MalformedError) for value in (-1, True, 1.0, "1", None)),
+        *((value, LimitError) for value in (LAYER_BYTES_MAX + 1, 1 << 63, 1 << 200)),
+    ],
 )
 def test_sizes_that_are_none_are_refused(size: object, error: type[ProtocolError]) -> None:
     spoilt = wire()

@@ -161,7 +161,7 @@ async def test_what_follows_the_end_is_read_and_ignored() -> None:
         b"HTTP/1.1 500 Internal Server Error\r\n" * 20,
         b"\xff" * 2048,
         encode_header("a", (1 << 63) - 1) + b"abc",
-        encode_header("a", 8 << 60) + bytes(4096) if (8 << 60) < (1 << 63) else encode_header("a", 1 << 62),
+        encode_header("a", 1 << 62) + bytes(4096),
     ],
     ids=["empty", "text", "ones", "8 EiB", "4 EiB"],
 )
@@ -288,7 +288,7 @@ async def test_a_classic_store_holds_a_layer_only_above_the_same_layers() -> Non
 
 async def test_another_kind_of_store_is_refused_unless_another_id_will_do() -> None:
     engine = FakeEngine(store="containerd")
-    with pytest.raises(ImageStoreError, match="daemon.json"):
+    with pytest.raises(ImageStoreError, match="image store"):
         await held_layers(engine, SAMPLE.classic())
     engine.add(SampleImage([LAYERS[0]]))
     assert await held_layers(engine, SAMPLE.classic(), other_id=True) == {digest(LAYERS[0])}

@@ -18,11 +18,10 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def process() -> Iterator[int]:
-    """A process in a network namespace of its own, with loopback up and a dummy device."""
-    script = "ip link set lo up && ip link add d0 type dummy && ip addr add 10.9.0.1/24 dev d0 && ip link set d0 up"
-    with subprocess.Popen(
-        ["unshare", "--net", "sh", "-c", f"{script} && echo ready; exec sleep 1000"], stdout=subprocess.PIPE, text=True
-    ) as inside:
+    """A process in a network namespace of its own, with loopback and a pair of devices up."""
+    links = "ip link set lo up; ip link add d0 type veth peer name d1; ip link set d1 up; ip link set d0 up"
+    script = f"set -e; {links}; ip addr add 10.9.0.1/24 dev d0; echo ready; exec sleep 1000"
+    with subprocess.Popen(["unshare", "--net", "sh", "-c", script], stdout=subprocess.PIPE, text=True) as inside:
         try:
             assert inside.stdout is not None
             assert inside.stdout.readline() == "ready\n"

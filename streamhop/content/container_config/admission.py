@@ -46,6 +46,8 @@ LOG_OPTIONS = frozenset(
     {"compress", "env", "env-regex", "labels", "labels-regex", "max-buffer-size", "max-file", "max-size", "mode", "tag"}
 )
 
+PORT_MAX = 65535
+
 _SYSCTL = re.compile(r"[a-zA-Z0-9_-]+(?:\.[a-zA-Z0-9_-]+)+")
 _IPC_SYSCTLS = frozenset(
     f"kernel.{name}" for name in ("msgmax", "msgmnb", "msgmni", "sem", "shm_rmid_forced", "shmall", "shmmax", "shmmni")
@@ -79,7 +81,7 @@ class AdmissionPolicy:
     ipc_modes: frozenset[str] = frozenset({"", "none", "private", "shareable"})
     cgroup_parents: frozenset[str] = frozenset({""})
     port_min: int = 1
-    port_max: int = 65535
+    port_max: int = PORT_MAX
     """Ports of this host that may be published."""
 
     oom_score_adj_min: int = 0
@@ -95,6 +97,7 @@ def admit(request: CreationRequest, policy: AdmissionPolicy | None = None) -> li
         *_privileges(host, policy),
         *_security_options(host, policy),
         *_namespaces(host, policy),
+        *_networks(request),
         *_devices(host),
         *_mounts(request.body, host),
         *_tmpfs(host),
@@ -138,11 +141,17 @@ def _namespaces(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Re
     ):
         if (mode := host.get(field, "")) not in allowed:
             yield _refusal(f"the {what} namespace {shown(mode)!r}")
-    mode = host.get("NetworkMode", "default")
-    if mode == "host" or not _NETWORK_NAME.fullmatch(mode):
-        yield _refusal(f"the network mode {shown(mode)!r}")
     if host.get("Cgroup"):
         yield _refusal("another container's cgroup")
+
+
+def _networks(request: CreationRequest) -> Iterator[Refusal]:
+    mode = request.body["HostConfig"].get("NetworkMode", "default")
+    if mode == "host" or not _NETWORK_NAME.fullmatch(mode):
+        yield _refusal(f"the network mode {shown(mode)!r}")
+    elif "host" in request.networks:
+        # The mode may be another: a container can be in several networks.
+        yield _refusal("the host's network among others")
 
 
 def _devices(host: Mapping[str, Any]) -> Iterator[Refusal]:
@@ -192,7 +201,7 @@ def _kernel(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusa
         if not name.startswith(policy.annotation_prefixes):
             yield _refusal(f"the annotation {shown(name)!r}")
     if host.get("CgroupParent", "") not in policy.cgroup_parents:
-        yield _refusal(f"the cgroup parent {shown(host['CgroupParent'])!r}")
+        yield _refusal(f"the cgroup parent {shown(host.get('CgroupParent', ''))!r}")
 
 
 def _resources(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
@@ -210,8 +219,8 @@ def _resources(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Ref
 
 def _surroundings(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
     log = host.get("LogConfig", {})
-    if log.get("Type", "json-file") not in policy.log_drivers:
-        yield _refusal(f"the log driver {shown(log['Type'])!r}")
+    if (driver := log.get("Type", "json-file")) not in policy.log_drivers:
+        yield _refusal(f"the log driver {shown(driver)!r}")
     for option in log.get("Config", ()):
         if option not in LOG_OPTIONS:
             yield _refusal(f"the log option {shown(option)!r}")
@@ -221,6 +230,9 @@ def _surroundings(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[
         yield _refusal("containers that Docker removes when they end (--rm)")
     if host.get("Isolation", "") not in ("", "default"):
         yield _refusal(f"the isolation {shown(host['Isolation'])!r}")
+    if host.get("PublishAllPorts") and (policy.port_min > 1 or policy.port_max < PORT_MAX):
+        # Ports that the image exposes would get any port of this host that is free.
+        yield _refusal("ports that Docker chooses (--publish-all)")
     for port, bindings in host.get("PortBindings", {}).items():
         for binding in bindings:
             number = binding.get("HostPort", "")

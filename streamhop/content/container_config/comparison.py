@@ -13,6 +13,9 @@ IGNORED_CONFIG = frozenset({"Image"})
 IGNORED_HOST_CONFIG = frozenset({"ContainerIDFile", "Runtime", "NetworkMode", "PortBindings"})
 """Host specific, or compared in another way."""
 
+_ZERO_IS_A_CHOICE = frozenset({"MemorySwappiness", "StopTimeout"})
+"""Numbers whose zero is another setting than none."""
+
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Where the two differ in anything that was asked for; an empty list if a move kept the configuration.
@@ -32,7 +35,9 @@ def _pairs(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tupl
     for section, ignored in (("Config", IGNORED_CONFIG), ("HostConfig", IGNORED_HOST_CONFIG)):
         was, now = before[section], after[section]
         for key in sorted(was.keys() | now.keys()):
-            if key not in ignored:
+            if key in _ZERO_IS_A_CHOICE:
+                yield f"{section}.{key}", _chosen(was.get(key)), _chosen(now.get(key))
+            elif key not in ignored:
                 yield f"{section}.{key}", was.get(key), now.get(key)
     yield "HostConfig.NetworkMode", _mode(before), _mode(after)
     chosen = _chosen_by_docker(before)
@@ -42,6 +47,10 @@ def _pairs(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tupl
     for name in sorted(was.keys() | now.keys()):
         yield f"NetworkSettings.Networks.{name}", was.get(name), now.get(name)
     yield "Mounts", _mounts(before), _mounts(after)
+
+
+def _chosen(value: object) -> str:
+    return "none" if value is None else str(value)
 
 
 def _plain(value: Any) -> Any:

@@ -317,6 +317,8 @@ class Moves:
                 )
             )
             return
+        if offer.move in self._incoming:
+            raise UnexpectedError("a move that is under way was offered again")
         move = IncomingMove(self._host, session, offer)
         self._incoming[offer.move] = move
         self._own(self._take_in(move))

@@ -67,6 +67,9 @@ SILENCE_S_MAX = 1.0
 
 DUMP_S_MAX = 120.0
 
+STARTED_S_MAX = 10.0
+"""How long the source waits for STARTED before it asks what became of GO."""
+
 
 class OutgoingMove:
     """One move away from this host. Use once: :meth:`run`."""
@@ -262,7 +265,12 @@ class OutgoingMove:
             await forbid_restart(self._host.engine, self._container.id)
         await self._journal.enter(State.RELEASED, image_digest=digest.hex())
         await session.send(Release(move=self.id, epoch=EPOCH, image_digest=digest))
-        await dialogue.answer(Started)
+        try:
+            async with asyncio.timeout(STARTED_S_MAX):
+                await dialogue.answer(Started)
+        except TimeoutError:
+            # It may run there or not: from here on only the answer to a question ends the move.
+            raise UnreachableError(f"the peer has not said within {STARTED_S_MAX:.0f} s that it runs there") from None
         # STARTED has been under way for half a round trip since the first instruction.
         self._tally.downtime_s = time.monotonic() - self._frozen_at - (session.rtt_s or 0.0) / 2
 

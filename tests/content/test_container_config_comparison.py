@@ -123,7 +123,7 @@ CHANGES: list[tuple[str, Any]] = [
     ("HostConfig/ReadonlyPaths", []),
     ("HostConfig/SomethingNew", 1),
     ("NetworkSettings/Ports/8080~tcp", None),
-    ("NetworkSettings/Ports/8080~tcp", [{"HostIp": "0.0.0.0", "HostPort": "18080"}]),  # noqa: S104 - data, no bind
+    ("NetworkSettings/Ports/8080~tcp", [{"HostIp": "0.0.0.0", "HostPort": "18080"}]),
     ("NetworkSettings/Ports/9~udp", [{"HostIp": "::", "HostPort": "32769"}]),
     ("NetworkSettings/Networks", {}),
     ("NetworkSettings/Networks/third", {"NetworkID": "2" * 64}),

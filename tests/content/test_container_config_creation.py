@@ -9,7 +9,7 @@ from container_config_support import ID, IMAGE, INSPECT, NETWORK_ID, changed, in
 from streamhop.content.container_config import CreationRequest, creation_request
 
 
-def made(inspect: dict[str, object], **more: object) -> CreationRequest:
+def made(inspect: dict[str, object]) -> CreationRequest:
     """A request under the container's own name."""
     return creation_request(inspect, new_name=None, runtime="streamhop")
 

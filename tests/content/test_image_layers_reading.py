@@ -86,7 +86,7 @@ async def test_a_reader_that_stops_early_lets_the_engine_go() -> None:
     layers = read_layers(engine, SAMPLE.classic(), frozenset(SAMPLE.blobs))
     await anext(layers)
     assert engine.saves_open == 1
-    await layers.aclose()  # type: ignore[attr-defined]
+    await layers.aclose()
     assert engine.saves_open == 0
 
 

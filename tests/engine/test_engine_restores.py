@@ -18,9 +18,9 @@ CONFIG = {
     "root": {"path": "rootfs"},
     "mounts": [
         {"destination": "/proc", "type": "proc", "source": "proc"},
-        {"destination": "/dev/shm/", "type": "bind", "source": "/shm", "options": ["rbind"]},  # noqa: S108
+        {"destination": "/dev/shm/", "type": "bind", "source": "/shm", "options": ["rbind"]},
         {"destination": "/etc/hosts", "source": "hosts", "options": ["rbind", "rprivate"]},
-        {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid"]},  # noqa: S108
+        {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid"]},
     ],
 }
 
@@ -74,7 +74,7 @@ def pending(server: RestoreServer) -> PendingRestore:
 def test_bundle_places() -> None:
     found = bundle_from_config(Path("/b"), CONFIG)
     assert found.rootfs == Path("/b/rootfs")
-    assert found.mounts == {"/dev/shm": Path("/shm"), "/etc/hosts": Path("/b/hosts")}  # noqa: S108
+    assert found.mounts == {"/dev/shm": Path("/shm"), "/etc/hosts": Path("/b/hosts")}
     assert bundle_from_config(Path("/b"), {"root": {"path": "/merged"}}).rootfs == Path("/merged")
     with pytest.raises(RestoreFailed):
         bundle_from_config(Path("/b"), {"root": {}})

@@ -174,7 +174,7 @@ def test_files_that_must_be_checked_are_and_once_more_after(source: Path, target
 
 
 def test_times_are_not_believed_on_a_tmpfs(tmp_path_factory: pytest.TempPathFactory, target: Path) -> None:
-    shm = Path("/dev/shm")  # noqa: S108 - a tmpfs on every Linux
+    shm = Path("/dev/shm")
     source = shm / tmp_path_factory.mktemp("tmpfs").name
     source.mkdir()
     path = source / "segment"

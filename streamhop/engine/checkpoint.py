@@ -48,13 +48,9 @@ async def checkpoint(container_id: str, runc_root: Path, image_dir: Path, work_d
         config = Path(private) / "criu.conf"
         await asyncio.to_thread(config.write_text, CRIU_CONFIG, encoding="ascii")
         try:
-            process = await asyncio.create_subprocess_exec(
-                *checkpoint_command(container_id, runc_root, image_dir, work_dir),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, "CRIU_CONFIG_FILE": str(config)},
-                start_new_session=True,
+            process = await _start(
+                checkpoint_command(container_id, runc_root, image_dir, work_dir),
+                {**os.environ, "CRIU_CONFIG_FILE": str(config)},
             )
         except OSError as error:
             raise CheckpointFailed(f"runc cannot be run: {error.strerror}", "install runc, or mend PATH") from error
@@ -69,6 +65,30 @@ def checkpoint_command(container_id: str, runc_root: Path, image_dir: Path, work
     """The command line of ``runc checkpoint``."""
     command = ["runc", "--root", str(runc_root), "checkpoint", "--leave-running", "--tcp-established", "--file-locks"]
     return [*command, "--image-path", str(image_dir), "--work-path", str(work_dir), container_id]
+
+
+async def _start(command: list[str], environment: dict[str, str]) -> asyncio.subprocess.Process:
+    """Start the dump. A cancel meanwhile would lose sight of it, so it takes effect at the next wait."""
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    )
+    cancelled = False
+    while not starting.done():
+        try:
+            await asyncio.wait({starting})
+        except asyncio.CancelledError:
+            cancelled = True
+    task = asyncio.current_task()
+    if cancelled and task is not None:
+        task.cancel()
+    return starting.result()
 
 
 async def _finish(process: asyncio.subprocess.Process, timeout_s: float) -> bytes:

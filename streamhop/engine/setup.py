@@ -154,9 +154,8 @@ def without_runtime(text: str, name: str, where: str) -> str | None:
         return None
     if config.get("default-runtime") == name:
         raise SetupError(f"{where}: {name!r} is the default runtime; change that first")
+    # An empty object stays: dockerd takes runtimes over on a reload only if the key is there.
     del runtimes[name]
-    if not runtimes:
-        del config["runtimes"]
     return _dump(config, text)
 
 

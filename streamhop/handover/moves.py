@@ -8,7 +8,7 @@ import logging
 import secrets
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from streamhop import __version__
 from streamhop.config import Address, resolve_peer
@@ -31,6 +31,8 @@ from .preflight import check_as_source
 from .report import Tally
 from .settling import settle
 from .states import Role, State
+
+T = TypeVar("T")
 
 log = logging.getLogger("streamhop.handover")
 
@@ -258,14 +260,16 @@ class Moves:
             raise error
         if settling.result() is State.DONE:
             return move.report()
+        if settling.result() is None:
+            raise error
         raise MoveError("the target could not start it after GO", "look at the target's log; it runs on here")
 
-    def settle(self, record: Record) -> asyncio.Task[State]:
+    def settle(self, record: Record) -> asyncio.Task[State | None]:
         """Go on asking the peer about a move in doubt, in the background."""
         return self._own(settle(self._host, record))
 
     def _own(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = self._tasks.create_task(work)
+        task = self._tasks.create_task(_survived(work))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
@@ -348,6 +352,15 @@ class Moves:
                 await session.send(StateMessage(move=message.move, epoch=epoch, state=name))
             case _:
                 raise UnexpectedError(f"{type(message).__name__} of a move that is not under way here")
+
+
+async def _survived(work: Coroutine[Any, Any, T]) -> T | None:
+    """``work``'s result; None if a bug ended it, which is logged: one move must not end the daemon."""
+    try:
+        return await work
+    except Exception:
+        log.exception("a bug ended a background task")
+        return None
 
 
 __all__ = ["MoveRequest", "Moves", "Operation", "UnknownMoveError"]

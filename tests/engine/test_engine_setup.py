@@ -58,10 +58,10 @@ def test_keeps_order_layout_and_everything_else(indent: int | str, tmp_path: Pat
     assert without_runtime(added, "streamhop", "daemon.json") == text
 
 
-def test_unregister_leaves_no_empty_table(daemon_json: Path, tmp_path: Path) -> None:
+def test_unregister_leaves_an_empty_table_so_that_dockerd_lets_go(daemon_json: Path, tmp_path: Path) -> None:
     register(daemon_json, "streamhop", tmp_path / "runtime", RUN_DIR)
     assert unregister(daemon_json, "streamhop")
-    assert json.loads(daemon_json.read_text()) == {}
+    assert json.loads(daemon_json.read_text()) == {"runtimes": {}}
     assert not unregister(daemon_json, "streamhop")
 
 

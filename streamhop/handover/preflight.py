@@ -147,11 +147,15 @@ async def check_as_target(host: Host, manifest: Manifest) -> list[Refusal]:
         )
     else:
         launcher = Path(capabilities.runtimes[host.config.runtime_name])
-        if await asyncio.to_thread(registered_run_dir, launcher) != host.config.run_dir:
+        run_dir = await asyncio.to_thread(registered_run_dir, launcher)
+        if run_dir != host.config.run_dir:
             # The runtime would not find the pending restore, and would start the container afresh.
+            found = (
+                f"looks into {run_dir}, not {host.config.run_dir}" if run_dir else "is missing, or none of streamhop's"
+            )
             objections.append(
                 Refusal(
-                    f"the target's runtime {host.config.runtime_name!r} was registered for another run_dir",
+                    f"the target's runtime {host.config.runtime_name!r} ({launcher}) {found}",
                     "run `streamhop setup` there with the daemon's configuration",
                 )
             )

@@ -114,6 +114,7 @@ def test_the_target_disk_gets_full(redis: Edges) -> None:
     disk = "/var/lib/streamhop/spool"
     redis.b.stop()
     redis.b.host.limit_disk("/var/lib/streamhop", "400m")
+    redis.b.host.exec(["streamhop", "setup"])  # the runtime's launcher lives in what is hidden now
     redis.b.start()
     try:
         before, digest = redis.inventory(), dataset(redis.client, "digest", "edge-a:6379", KEYS)

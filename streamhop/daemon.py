@@ -25,7 +25,7 @@ from streamhop.handover.failures import first_failure, plain
 from streamhop.handover.host import Host
 from streamhop.handover.journal import Journal
 from streamhop.handover.moves import Moves
-from streamhop.handover.recovery import recover
+from streamhop.handover.settling import recover
 from streamhop.net import Listener, NetConfig, serve
 
 log = logging.getLogger("streamhop")
@@ -74,7 +74,7 @@ async def _run(config: Config) -> None:
         async with asyncio.TaskGroup() as tasks:
             moves = Moves(host, tasks)
             for record in unsettled:
-                moves.settle(record)
+                moves.settle(record.move, record.role)
             listen = config.listen
             network = NetConfig(connections=config.connections)
             async with (

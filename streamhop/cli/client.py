@@ -89,13 +89,13 @@ class ControlClient:
         with self._ask("POST", "/v1/moves", body) as response:
             return str(json.load(response)["id"])
 
-    def cancel_move(self, move: str) -> None:
-        """Ask for the end of a move.
+    def cancel_move(self, move: str) -> bool:
+        """Ask for the end of a move; returns whether it was not too late for that.
 
         :raises ControlError:
         """
         with self._ask("DELETE", f"/v1/moves/{move}") as response:
-            response.read()
+            return bool(json.load(response)["cancelling"])
 
     def events(self, move: str) -> Iterator[dict[str, Any]]:
         """Yield a move's events until it ends.

@@ -144,6 +144,7 @@ def migrate(
         where = {
             "source": "it runs on here, as it was",
             "target": "it runs at the target",
+            "frozen": "it is here, but still frozen",
             "nowhere": "it runs nowhere; the frozen copy is kept and the daemon goes on asking the peer",
         }.get(result["runs_at"], "")
         _complain(f"{container} was not moved: {result['reason']}", where, result["fix"], exit_code=result["exit_code"])
@@ -160,19 +161,31 @@ def _split_new_name(peer: str) -> tuple[str, str | None]:
 
 
 def _follow(client: ControlClient, move: str) -> dict[str, Any]:
+    """Show a move until it ends; returns its last event. The first interrupt cancels the move, the second one leaves.
+
+    :raises ControlError:
+    :raises KeyboardInterrupt: the second interrupt.
+    """
     console = Console(stderr=True)
     progress: Progressive = BarProgress(console) if console.is_terminal else PlainProgress(console)
+    seen, interrupted = -1, False
     try:
         while True:
             try:
                 for event in client.events(move):
+                    if event["sequence"] <= seen:
+                        continue
                     progress.event(event)
+                    seen = event["sequence"]
                     if event["event"] == "finished":
                         return event
                 raise ControlError("the daemon ended before the move did", "look at its log")
             except KeyboardInterrupt:
-                # The first interrupt ends the move, cleanly; what is already committed still goes through.
-                client.cancel_move(move)
+                if interrupted:
+                    progress.note("left; the daemon goes on with it")
+                    raise
+                interrupted = True
+                progress.note("cancelling" if client.cancel_move(move) else "too late to cancel: it goes through")
     finally:
         progress.close()
 

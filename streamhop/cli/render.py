@@ -9,7 +9,7 @@ import unicodedata
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -34,24 +34,26 @@ class Progressive(Protocol):
     def event(self, event: dict[str, Any]) -> None:
         """Take one event of the move."""
 
+    def note(self, text: str) -> None:
+        """Show a remark of the client's own."""
+
     def close(self) -> None:
         """The move ended."""
 
 
 class PlainProgress:
-    """One line for each phase and each finished stream."""
+    """One line for each phase, round and finished stream."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def event(self, event: dict[str, Any]) -> None:
         """Print what a person following a log would want to see."""
-        at, kind = f"{event['at_s']:8.2f}s ", event["event"]
-        match kind:
+        match event["event"]:
             case "phase":
-                line = f"{event['phase']}"
+                line = event["phase"]
             case "stream_finished":
-                line = f"sent {event['stream']}: {size(event['raw_bytes'])} as {size(event['wire_bytes'])}"
+                line = f"sent {event['stream']}: {size(event['wire_bytes'])} for {size(event['raw_bytes'])}"
             case "round":
                 line = (
                     f"round {event['number']}: {event['pages']} pages, {size(event['wire_bytes'])} in "
@@ -62,55 +64,64 @@ class PlainProgress:
                 line = event["text"]
             case _:
                 return
-        self._console.print(Text(at + printable(line)), soft_wrap=True)
+        self._print(f"{event['at_s']:8.2f}s {printable(line)}")
+
+    def note(self, text: str) -> None:
+        """Print it, without a time."""
+        self._print(" " * 10 + text)
+
+    def _print(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)
 
     def close(self) -> None:
         """Nothing to take down."""
 
 
 class BarProgress:
-    """A bar for each stream, with bytes, rate, round and predicted downtime."""
+    """The same lines, and below them a bar for each stream that is under way."""
 
     def __init__(self, console: Console) -> None:
+        self._lines = PlainProgress(console)
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=28),
             DownloadColumn(),
-            TransferSpeedColumn(),
-            TextColumn("{task.fields[remark]}", markup=False),
+            _RateColumn(),
             console=console,
+            transient=True,
         )
         self._tasks: dict[str, TaskID] = {}
         self._bars.start()
-
-    def _task(self, name: str) -> TaskID:
-        if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(printable(name), total=None, remark="")
-        return self._tasks[name]
 
     def event(self, event: dict[str, Any]) -> None:
         """Move the bars."""
         match event["event"]:
             case "progress":
-                self._bars.update(
-                    self._task(event["stream"]), completed=event["raw_bytes"], total=event.get("total_bytes")
-                )
-            case "stream_finished":
-                done = event["raw_bytes"]
-                self._bars.update(
-                    self._task(event["stream"]), completed=done, total=done, remark=f"{size(event['wire_bytes'])} sent"
-                )
-            case "round":
-                remark = f"round {event['number']}, predicted downtime {event['predicted_downtime_s']:.2f} s"
-                self._bars.update(self._task("memory"), remark=remark)
-            case "phase":
-                self._bars.console.print(Text(f"{event['at_s']:8.2f}s {printable(event['phase'])}"))
-            case "remark":
-                self._bars.console.print(Text(printable(event["text"])))
+                name, total = event["stream"], event.get("total_bytes")
+                if name not in self._tasks:
+                    self._tasks[name] = self._bars.add_task(printable(name), total=total)
+                # What was counted beforehand is an estimate: the memory may have grown since.
+                total = None if total is None else max(total, event["raw_bytes"])
+                self._bars.update(self._tasks[name], completed=event["raw_bytes"], total=total)
+            case "stream_finished" if event["stream"] in self._tasks:
+                self._bars.remove_task(self._tasks.pop(event["stream"]))
+        self._lines.event(event)
+
+    def note(self, text: str) -> None:
+        """Print it above the bars."""
+        self._lines.note(text)
 
     def close(self) -> None:
-        """Take the bars down, leaving their last state."""
+        """Take the bars down."""
         self._bars.stop()
+
+
+class _RateColumn(ProgressColumn):
+    """Bytes a second, once there is a rate."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{size(speed)}/s" if speed else "")
 
 
 def report_table(report: dict[str, Any]) -> Table:
@@ -122,7 +133,7 @@ def report_table(report: dict[str, Any]) -> Table:
     table.add_column("what")
     table.add_column("figure", justify="right")
     rows = [
-        ("downtime", f"{report['downtime_s']:.3f} s"),
+        ("downtime (predicted)", f"{_seconds(report['downtime_s'])} ({_seconds(report['predicted_downtime_s'])})"),
         ("total", f"{report['total_s']:.2f} s"),
         ("rounds of pre-copy", str(len(report["rounds"]))),
         ("image layers sent / already there", f"{report['layers_sent']} / {report['layers_reused']}"),
@@ -135,3 +146,7 @@ def report_table(report: dict[str, Any]) -> Table:
     for what, figure in rows:
         table.add_row(what, figure)
     return table
+
+
+def _seconds(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f} s"

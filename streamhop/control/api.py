@@ -8,7 +8,7 @@ GET         /v1/moves                   moves this daemon knows of
 POST        /v1/moves                   start a move; 202 with its ID
 GET         /v1/moves/ID                one move
 GET         /v1/moves/ID/events         its events as one JSON object a line, until it ends
-DELETE      /v1/moves/ID                cancel it, if it is not past the point of commitment
+DELETE      /v1/moves/ID                cancel it; the answer says whether it was not too late
 ==========  ==========================  ==========================================================
 
 Errors are ``{"code", "reason", "fix", "exit_code", "runs_at"}`` with a 4xx or 5xx status.
@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,6 +32,9 @@ from streamhop.handover.errors import MoveError
 from streamhop.handover.moves import MoveRequest, Moves, UnknownMoveError
 
 _BODY_BYTES_MAX = 64 * 1024
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}")
+"""Docker's rule for names, moby: daemon/names/names.go."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -71,8 +75,8 @@ def move_request_from_json(body: Any) -> MoveRequest:
             raise ConfigError(f"{name} must be a non-empty string")
         texts[name] = text
     new_name = body.get("new_name")
-    if new_name is not None and (not isinstance(new_name, str) or not new_name):
-        raise ConfigError("new_name must be a non-empty string")
+    if new_name is not None and (not isinstance(new_name, str) or not _NAME.fullmatch(new_name)):
+        raise ConfigError(f"{new_name!r} is not a container's name: letters, digits, '_', '.' and '-', at least two")
     downtime = body.get("max_downtime_s")
     if downtime is not None and (isinstance(downtime, bool) or not isinstance(downtime, int | float) or downtime <= 0):
         raise ConfigError("max_downtime_s must be a positive number of seconds")
@@ -139,8 +143,8 @@ class ControlApi:
         return web.json_response(self._moves.get(request.match_info["id"]).as_json())
 
     async def _cancel(self, request: web.Request) -> web.Response:
-        self._moves.cancel(request.match_info["id"])
-        return web.json_response({}, status=202)
+        cancelling = self._moves.cancel(request.match_info["id"])
+        return web.json_response({"cancelling": cancelling}, status=202)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         operation = self._moves.get(request.match_info["id"])

@@ -36,6 +36,11 @@ __all__ = ["Bundle", "PendingRestore", "RestoreFailed", "RestoreServer", "bundle
 
 CONFIG_BYTES_MAX = 16 * 1024 * 1024
 
+REFUSE_S_MAX = 30.0
+"""How long the runtime may take to kill what it has restored so far."""
+
+ENDED_POLL_S = 0.05
+
 _ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 
@@ -137,8 +142,9 @@ class PendingRestore:
     async def refuse(self, reason: str) -> None:
         """End the restore: ``docker start`` fails with ``reason``. Safe to repeat; too late after :meth:`go`.
 
-        Returns when the runtime has cleared up. If Docker has not called it yet, it is refused when it does; call
-        :meth:`discard` once ``docker start`` has returned.
+        Returns when the runtime has cleared up, or after :data:`REFUSE_S_MAX`: ``docker start`` tells when it has.
+        If Docker has not called it yet, it is refused when it does; call :meth:`discard` once ``docker start`` has
+        returned.
         """
         if self._refusal is None and not self._running.is_set():
             self._refusal = reason
@@ -146,7 +152,9 @@ class PendingRestore:
                 with contextlib.suppress(RestoreFailed):
                     await self._send({"refuse": reason})
         if self._writer is not None:
-            await self._over.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REFUSE_S_MAX):
+                    await self._over.wait()
 
     def discard(self) -> None:
         """Forget the restore, when ``docker start`` has returned or was never called. Safe to repeat."""
@@ -269,13 +277,32 @@ class RestoreServer:
         :param container: the container's full ID.
         :raises OSError: the directory that announces it cannot be made, or is there already.
         """
-        if not _ID.fullmatch(container):
-            raise ValueError(f"{container!r} is not a container's ID")
-        directory = self._run_dir / "restores" / container
+        directory = self._directory(container)
         directory.mkdir(mode=0o700)
         pending = PendingRestore(container, directory)
         self._pending[container] = pending
         return pending
+
+    async def ended(self, container: str, seconds: float) -> bool:
+        """Whether the runtime has ended its restore of ``container``, also one of an earlier daemon.
+
+        :param seconds: how long to wait for it.
+        """
+        directory = self._directory(container)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while directory.exists():  # noqa: ASYNC110 - another process removes it
+                    await asyncio.sleep(ENDED_POLL_S)
+        return not directory.exists()
+
+    def forget(self, container: str) -> None:
+        """Withdraw the announcement of a restore whose container is gone. Safe to repeat."""
+        shutil.rmtree(self._directory(container), ignore_errors=True)
+
+    def _directory(self, container: str) -> Path:
+        if not _ID.fullmatch(container):
+            raise ValueError(f"{container!r} is not a container's ID")
+        return self._run_dir / "restores" / container
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

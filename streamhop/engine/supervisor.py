@@ -13,6 +13,7 @@ Anything else than that, the daemon's end included, ends with nothing of the con
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -274,7 +275,8 @@ class Supervisor:
                 self._runc.kill()
                 self._runc.wait()
         command = [find_runc(), *self._call.global_arguments, "delete", "--force", self._call.id]
-        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # Docker calls `delete` too
+            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=UNDO_S_MAX)
 
     def _clear(self) -> None:
         shutil.rmtree(self._dir, ignore_errors=True)

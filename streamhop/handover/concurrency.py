@@ -1,12 +1,13 @@
-"""Two things asyncio lacks: a blocking generator read from a thread, and clean-up that a cancel cannot cut short."""
+"""What asyncio lacks: work that a cancel cannot cut short, and threads that are not left running by one."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, ParamSpec, TypeVar, cast
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _END = object()
 
@@ -16,8 +17,27 @@ async def in_thread(iterator: Iterator[T]) -> AsyncIterator[T]:
 
     When the caller stops early, the step under way is waited for, so that the iterator is never left running.
     """
-    while (item := await uninterrupted(asyncio.to_thread(next, iterator, _END))) is not _END:
+    while (item := await in_worker(next, iterator, _END)) is not _END:
         yield cast("T", item)
+
+
+async def in_worker(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """``function``'s result, from a worker thread. A cancel waits for it: a thread cannot be ended from outside."""
+    return await uninterrupted(asyncio.to_thread(function, *args, **kwargs))
+
+
+async def concluded(work: Coroutine[Any, Any, T]) -> T:
+    """``work``'s result even if the caller is cancelled meanwhile.
+
+    For the last thing a task does: the cancel, which asks for its end, is dropped.
+    """
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            continue
+    return task.result()
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:

@@ -8,8 +8,10 @@ from typing import TypeVar
 from streamhop.net import PeerSession
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Failed, Message, MoveMessage, Refuse
+from streamhop_protocol.messages import State as StateMessage
 
-from .errors import RefusedError, from_peer
+from .errors import MoveError, RefusedError, from_peer
+from .states import State
 
 M = TypeVar("M", bound=MoveMessage)
 
@@ -30,7 +32,7 @@ class Dialogue:
     async def listen(self) -> None:
         """Take messages until cancelled.
 
-        :raises MoveError: the peer sent FAILED or REFUSE.
+        :raises MoveError: the peer sent FAILED or REFUSE, or that it will never start what it was sent.
         :raises SessionLost: the session ended.
         :raises UnexpectedError: a message of another move or epoch.
         """
@@ -46,6 +48,8 @@ class Dialogue:
             raise RefusedError(f"the peer refuses: {message.reason}", message.fix)
         if isinstance(message, Failed):
             raise from_peer(message.code, message.reason, message.fix)
+        if isinstance(message, StateMessage) and message.state == State.REFUSED.value:
+            raise MoveError("the target could not start it after GO", "look at the target's log")
         epoch = getattr(message, "epoch", self._epoch)
         if epoch != self._epoch:
             raise UnexpectedError(f"{type(message).__name__} of epoch {epoch}, not {self._epoch}")

@@ -81,6 +81,16 @@ class CancelledMoveError(MoveError):
     exit_code: ClassVar[int] = 20
 
 
+class StillFrozenError(MoveError):
+    """The move was aborted, and the container could not be given back: the daemon goes on trying."""
+
+    code: ClassVar[str] = "still_frozen"
+    runs_at: ClassVar[str] = "frozen"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, "the daemon goes on trying to thaw it; its log says what is in the way")
+
+
 class InDoubtError(MoveError):
     """GO was sent and its fate is unknown: nobody runs, the frozen copy is kept, the daemon goes on asking."""
 

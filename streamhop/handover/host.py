@@ -12,7 +12,8 @@ from streamhop.config import Config
 from streamhop.engine.docker import Engine
 from streamhop.engine.restores import RestoreServer
 
-from .journal import Journal
+from .concurrency import in_worker, uninterrupted
+from .journal import Journal, Record
 from .states import Role, State, StateMachine
 
 log = logging.getLogger("streamhop.handover")
@@ -56,12 +57,15 @@ class MoveJournal:
         return self._machine.committed
 
     async def enter(self, state: State, **details: Any) -> None:
-        """Promise ``state``; returns when the promise is on disk.
+        """Promise ``state``; returns when the promise is on disk. A cancel meanwhile comes after it is.
 
         :raises ForbiddenTransitionError: ``state`` may not follow.
         :raises sqlite3.Error: the promise may not be durable; do not act on it.
         """
         self._machine.check(state)
+        await uninterrupted(self._enter(state, details))
+
+    async def _enter(self, state: State, details: dict[str, Any]) -> None:
         machine = self._machine
         await asyncio.to_thread(self._journal.record, self._move, machine.role, self._epoch, state, **details)
         machine.advance(state)
@@ -71,4 +75,10 @@ class MoveJournal:
         """Add details to the present state."""
         state = self._machine.state
         assert state is not None
-        await asyncio.to_thread(self._journal.record, self._move, self._machine.role, self._epoch, state, **details)
+        await in_worker(self._journal.record, self._move, self._machine.role, self._epoch, state, **details)
+
+    async def latest(self) -> Record | None:
+        """What the file says, which is what counts when a promise failed half way. The state follows it."""
+        record = await in_worker(self._journal.latest, self._move, self._machine.role)
+        self._machine = StateMachine(self._machine.role, record.state if record else None)
+        return record

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -18,8 +17,7 @@ from typing import Any, TypeVar
 from streamhop.content.container_config import AdmissionPolicy, admit
 from streamhop.content.image_layers import ImageAssembler, held_layers
 from streamhop.content.memory import PageStore
-from streamhop.engine.docker import EngineError
-from streamhop.engine.restores import PendingRestore, RestoreFailed
+from streamhop.engine.restores import PendingRestore
 from streamhop.net import PeerSession, SessionLost
 from streamhop_protocol.errors import IntegrityError, UnexpectedError
 from streamhop_protocol.messages import (
@@ -40,15 +38,15 @@ from streamhop_protocol.messages import (
 )
 from streamhop_protocol.messages import State as StateMessage
 
-from .concurrency import uninterrupted
+from .concurrency import in_worker, uninterrupted
 from .errors import MoveError, RefusedError
-from .failures import EXPECTED, as_move_error, first_failure
+from .failures import EXPECTED, as_move_error, first_failure, plain
 from .host import Host, MoveJournal
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
 from .preflight import check_as_target
 from .receiving import Receiver
+from .settling_here import remove_tree, settle_here
 from .states import Role, State
-from .target_actions import remove_remains, runs
 
 T = TypeVar("T")
 M = TypeVar("M", bound=MoveMessage)
@@ -84,8 +82,6 @@ class IncomingMove:
         self._aborted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._spool = host.spool(offer.move)
         self._layers: ImageAssembler | None = None
-        self._container: str | None = None
-        self._loaded: list[str] = []
         self._pending: PendingRestore | None = None
         self._starting: asyncio.Task[None] | None = None
         self._timings: dict[str, float] = {}
@@ -94,6 +90,9 @@ class IncomingMove:
     def state(self) -> State | None:
         """Where the move stands here, as the journal has it."""
         return self._journal.state
+
+    def _is_open(self) -> bool:
+        return self._journal.state is State.OPEN
 
     def take(self, session: PeerSession, message: MoveMessage) -> None:
         """A message about this move; see the class.
@@ -122,15 +121,15 @@ class IncomingMove:
             manifest = await self._admit()
             pending, digest = await self._receive(manifest)
             await self._await_go(digest)
-            await self._open(pending)
+            await uninterrupted(self._open(pending))
         except BaseException as error:
             failure = first_failure(error)
             # Also for a bug of ours or the daemon's shutdown: what was made here for the move has to go.
-            await uninterrupted(self._clear_up(failure))
+            await uninterrupted(self._end(failure))
             if not isinstance(failure, EXPECTED):
                 raise
-            return
-        await self._after(manifest)
+        if self._is_open():
+            await self._after()
 
     # -- decide ----------------------------------------------------------------------------------------------------
 
@@ -154,7 +153,12 @@ class IncomingMove:
         self._receiver = Receiver(
             self._layers, frozenset(lacking), self._pages, manifest.trees, self._spool, tree_bytes_max=limit
         )
-        await self._journal.enter(State.RECEIVING, peer=self.peer_name, name=manifest.request.name)
+        await self._journal.enter(
+            State.RECEIVING,
+            peer=self.peer_name,
+            name=manifest.request.name,
+            restart_policy=dict(manifest.request.restart_policy),
+        )
         await self._session.send(
             Accept(move=self.id, epoch=self.epoch, lacks=lacking, reused=sorted(held), attributes={})
         )
@@ -216,26 +220,33 @@ class IncomingMove:
 
         :returns: the restore that waits for its images, and where each tree of the container is on this host.
         """
-        engine, layers = self._host.engine, self._layers
-        assert layers is not None
         await self._receiver.layers_complete()
-        image = await layers.load(engine)
-        self._loaded = list(layers.undo_references)
-        await self._journal.note(image_loaded=self._loaded, creating=manifest.request.name)
-        names = set(manifest.image.names) - set(layers.names_kept)
-        known = {manifest.image_name, f"{manifest.image_name}:latest"} & names
-        body = manifest.request.body_with(
-            image=manifest.image_name if known else image, runtime=self._host.config.runtime_name
-        )
-        self._container = await engine.create_container(body, manifest.request.name)
-        await self._journal.note(container=self._container)
-        self._pending = self._host.restores.expect(self._container)
-        self._starting = asyncio.create_task(engine.start(self._container))
+        # What an end of the move meanwhile would lose sight of could not be removed.
+        container = await uninterrupted(self._create(manifest))
+        self._pending = self._host.restores.expect(container)
+        self._starting = asyncio.create_task(self._host.engine.start(container))
+        # How it failed is asked for only by those who still wait for it.
+        self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
         bundle = await self._unless_start_fails(self._pending.bundle())
         places = {ROOTFS_TREE: bundle.rootfs}
         if SHM_TREE in manifest.trees:
             places[SHM_TREE] = bundle.mounts["/dev/shm"]  # noqa: S108 - a mount point inside the container
         return self._pending, places
+
+    async def _create(self, manifest: Manifest) -> str:
+        """Load the image and make the container; the journal knows of each. Returns the container's ID."""
+        engine, layers = self._host.engine, self._layers
+        assert layers is not None
+        image = await layers.load(engine)
+        await self._journal.note(image_loaded=layers.brought, creating=manifest.request.name)
+        names = set(manifest.image.names) - set(layers.names_kept)
+        known = {manifest.image_name, f"{manifest.image_name}:latest"} & names
+        body = manifest.request.body_with(
+            image=manifest.image_name if known else image, runtime=self._host.config.runtime_name
+        )
+        container = await engine.create_container(body, manifest.request.name)
+        await self._journal.note(container=container)
+        return container
 
     async def _unless_start_fails(self, work: Coroutine[Any, Any, T]) -> T:
         """``work``'s result; if ``docker start`` ends before, its error."""
@@ -255,7 +266,7 @@ class IncomingMove:
         began = time.monotonic()
         image_dir, work_dir = self._spool / "image", self._spool / "restore-log"
         await asyncio.to_thread(work_dir.mkdir, mode=0o700)
-        digest = await asyncio.to_thread(self._pages.assemble, image_dir, self._receiver.files_dir)
+        digest = await in_worker(self._pages.assemble, image_dir, self._receiver.files_dir)
         if digest != prepare.image_digest:
             raise IntegrityError("the image assembled here is not the one that was dumped")
         self._timings["assemble_s"] = time.monotonic() - began
@@ -283,38 +294,30 @@ class IncomingMove:
             raise IntegrityError("GO is for another image than the one prepared here")
 
     async def _open(self, pending: PendingRestore) -> None:
+        """Start it. From OWNED on only what Docker sees tells whether it runs, see :meth:`_end`."""
         await self._journal.enter(State.OWNED)
-        try:
-            await pending.go()
-        except RestoreFailed:
-            # The runtime may have died between the first instruction and telling so: what Docker sees decides.
-            assert self._container is not None
-            if not await runs(self._host.engine, self._container):
-                raise
-        await self._journal.enter(State.OPEN)
+        await pending.go()
+        await self._journal.enter(State.OPEN, owes_settling_in=True)
         await self._say_started()
 
     async def _say_started(self) -> None:
         with contextlib.suppress(SessionLost):
             await self._session.send(Started(move=self.id, epoch=self.epoch, attributes={}))
 
-    async def _after(self, manifest: Manifest) -> None:
-        """It runs here: make it a container like any other, and answer the source until it has let go."""
+    async def _after(self) -> None:
+        """It runs here: make it a container like any other; then the journal answers for the move."""
         try:
-            assert self._container is not None
             assert self._starting is not None
             assert self._pending is not None
             await self._starting
             self._pending.discard()
-            if manifest.request.restart_policy.get("Name") not in (None, "", "no"):
-                await self._host.engine.update_restart_policy(self._container, manifest.request.restart_policy)
-            await self._discard_spool()
+            await self._settle_here()
             # What the container had synced at the source is not yet on this host's disk.
-            await asyncio.to_thread(os.sync)
+            await in_worker(os.sync)
         except EXPECTED as error:
-            log.warning("move %s: %s runs here, but: %s", self.id.hex()[:8], manifest.request.name, error)
-        while self.state is not State.DONE:
-            match await self._inbox.get():
+            log.warning("move %s: it runs here, but: %s", self.id.hex()[:8], plain(error))
+        while not self._inbox.empty():
+            match self._inbox.get_nowait():
                 case Finish():
                     await self._journal.enter(State.DONE)
                 case Release():
@@ -326,43 +329,52 @@ class IncomingMove:
 
     # -- when it fails ---------------------------------------------------------------------------------------------
 
-    async def _clear_up(self, failure: BaseException) -> None:
-        """Take away what was made here, promise never to start it, and tell the source."""
-        state = self.state
-        if state is State.OPEN:
+    async def _end(self, failure: BaseException) -> None:
+        """Take away what was made here, promise never to start it, and tell the source.
+
+        Unless it runs, which a failure around GO leaves open: then it is kept, and the source told that.
+        """
+        if self._is_open():
             log.warning("move %s: it runs here, but: %s", self.id.hex()[:8], failure)
             return
         error = as_move_error(failure)
+        before = self.state
         log.info("move %s failed here: %s", self.id.hex()[:8], error.reason)
         try:
             await self._end_restore(error.reason)
-            await remove_remains(self._host.engine, self._container, self._loaded)
-            await self._discard_spool()
-            if state is not None:
-                await self._journal.enter(State.REFUSED if state is State.OWNED else State.ABORTED)
+            await self._settle_here()
+            if self._pending is not None and not self._is_open():
+                self._pending.discard()
         except EXPECTED as trouble:
-            # The journal still says that the move is unfinished: recovery clears up when the daemon starts again.
-            log.error("move %s: clearing up failed: %s", self.id.hex()[:8], trouble)
-            if state is State.OWNED:
+            # What is said to the source must be on disk. It asks again, and this host goes on clearing up.
+            log.error("move %s: clearing up failed: %s", self.id.hex()[:8], plain(trouble))
+            if before in (State.PREPARED, State.OWNED):
                 return
+        if self._is_open():
+            await self._say_started()
+            return
         with contextlib.suppress(SessionLost):
-            await self._session.send(self._last_word(state, failure, error))
+            await self._session.send(self._last_word(before, failure, error))
+
+    async def _settle_here(self) -> None:
+        record = await self._journal.latest()
+        if record is None:
+            await remove_tree(self._spool)
+            return
+        try:
+            await settle_here(self._host, record)
+        finally:
+            await self._journal.latest()
 
     async def _end_restore(self, reason: str) -> None:
-        """Make sure that no restore is under way, and that Docker has given up on the start."""
+        """Make sure that no restore is under way, and that Docker has given up on the start if it can."""
         if self._pending is not None:
             await self._pending.refuse(reason[:200])
         if self._starting is not None:
-            _, unfinished = await asyncio.wait({self._starting}, timeout=CLEAN_UP_S_MAX)
-            for task in unfinished:
-                task.cancel()
-            with contextlib.suppress(EngineError, asyncio.CancelledError):
-                await self._starting
-        if self._pending is not None:
-            self._pending.discard()
-
-    async def _discard_spool(self) -> None:
-        await asyncio.to_thread(shutil.rmtree, self._spool, ignore_errors=True)
+            # One that takes longer finds the restore refused, and its container gone.
+            await asyncio.wait({self._starting}, timeout=CLEAN_UP_S_MAX)
+            if self._starting.done() and (failure := self._starting.exception()) is not None:
+                log.info("move %s: %s", self.id.hex()[:8], failure)
 
     def _last_word(self, state: State | None, failure: BaseException, error: MoveError) -> MoveMessage:
         move, epoch = self.id, self.epoch

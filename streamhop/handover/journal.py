@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .states import ENDED, Role, State
+from .states import DEBTS, ENDED, RESTING, Role, State
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
@@ -39,6 +39,20 @@ class Record:
     epoch: int
     state: State
     details: Mapping[str, Any]
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether this host has something left to do, to ask or to tell about the move."""
+        return self.state not in RESTING[self.role] or self._indebted
+
+    @property
+    def forgettable(self) -> bool:
+        """Whether nothing but a late question could still need the record."""
+        return self.state in ENDED and not self._indebted
+
+    @property
+    def _indebted(self) -> bool:
+        return any(self.details.get(debt) for debt in DEBTS)
 
 
 class Journal:
@@ -75,42 +89,32 @@ class Journal:
 
     def latest(self, move: bytes, role: Role) -> Record | None:
         """What was last promised about ``move`` in ``role``, or None."""
-        with self._lock:
-            rows = self._database.execute(
-                "SELECT epoch, state, details FROM record WHERE move = ? AND role = ? ORDER BY number",
-                (move, role.value),
-            ).fetchall()
-        if not rows:
-            return None
-        details: dict[str, Any] = {}
-        for _, _, text in rows:
-            details.update(json.loads(text))
-        epoch, state, _ = rows[-1]
-        return Record(move, role, epoch, State(state), details)
+        found = self._records("WHERE move = ? AND role = ?", (move, role.value))
+        return found[0] if found else None
 
-    def unfinished(self) -> list[Record]:
-        """Every move whose newest record is not an end, or whose end the peer may not know yet; oldest first."""
-        with self._lock:
-            moves = self._database.execute(
-                "SELECT move, role FROM record GROUP BY move, role ORDER BY min(number)"
-            ).fetchall()
-        found = (self.latest(move, Role(role)) for move, role in moves)
-        return [
-            record
-            for record in found
-            if record is not None and (record.state not in ENDED or record.details.get("owes_abort"))
-        ]
+    def unsettled(self) -> list[Record]:
+        """Every move that this host has to do something about; oldest first."""
+        return [record for record in self._records() if record.unsettled]
 
     def forget_ended(self, keep: int) -> None:
-        """Drop all but the newest ``keep`` ended moves, so that the file stays bounded."""
-        marks = ",".join("?" for _ in ENDED)
+        """Drop all but the newest ``keep`` ended moves, so that the file stays bounded. Debts are never dropped."""
+        forgettable = [record for record in self._records() if record.forgettable]
         with self._lock:
-            self._database.execute(
-                f"""
-                DELETE FROM record WHERE (move, role) IN (
-                    SELECT move, role FROM record GROUP BY move, role
-                    HAVING sum(state IN ({marks})) > 0 ORDER BY max(number) DESC LIMIT -1 OFFSET ?
-                )
-                """,  # noqa: S608 - only question marks are formatted in
-                (*(state.value for state in ENDED), keep),
+            self._database.executemany(
+                "DELETE FROM record WHERE move = ? AND role = ?",
+                [(record.move, record.role.value) for record in forgettable[: max(0, len(forgettable) - keep)]],
             )
+
+    def _records(self, where: str = "", values: tuple[Any, ...] = ()) -> list[Record]:
+        """The newest record of each move and role with all its details, in the order in which the moves began."""
+        with self._lock:
+            rows = self._database.execute(
+                f"SELECT move, role, epoch, state, details FROM record {where} ORDER BY number",  # noqa: S608 - ours
+                values,
+            ).fetchall()
+        found: dict[tuple[bytes, str], Record] = {}
+        for move, role, epoch, state, text in rows:
+            before = found.get((move, role))
+            details = {**(before.details if before else {}), **json.loads(text)}
+            found[move, role] = Record(move, Role(role), epoch, State(state), details)
+        return list(found.values())

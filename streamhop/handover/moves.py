@@ -24,7 +24,6 @@ from .errors import CancelledMoveError, InDoubtError, MoveError, PreflightError
 from .failures import EXPECTED, as_move_error, plain
 from .host import Host, MoveJournal
 from .incoming import IncomingMove
-from .journal import Record
 from .outgoing import OutgoingMove
 from .policy import PolicyOptions
 from .preflight import check_as_source
@@ -85,6 +84,7 @@ class Operation:
     log: EventLog = field(default_factory=EventLog)
     result: dict[str, Any] | None = None
     task: asyncio.Task[None] | None = None
+    move: OutgoingMove | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What ``GET /v1/moves/ID`` answers."""
@@ -116,6 +116,7 @@ class Moves:
         self._leaving: set[str] = set()
         self._incoming: dict[bytes, IncomingMove] = {}
         self._background: set[asyncio.Task[Any]] = set()
+        self._settling: dict[tuple[bytes, Role], asyncio.Task[State | None]] = {}
         self._stopping = False
 
     # -- this host -------------------------------------------------------------------------------------------------
@@ -201,14 +202,17 @@ class Moves:
         operation.task = self._tasks.create_task(self._carry_out(operation, peer))
         return operation
 
-    def cancel(self, identifier: str) -> None:
-        """Abort an operation that is not past the point of commitment.
+    def cancel(self, identifier: str) -> bool:
+        """Abort an operation.
 
+        :returns: False if it is too late: the move is past the point of commitment, or has ended.
         :raises UnknownMoveError:
         """
-        task = self.get(identifier).task
-        if task is not None:
-            task.cancel()
+        operation = self.get(identifier)
+        committed = operation.move is not None and operation.move.committed
+        if operation.task is None or operation.task.done() or committed:
+            return False
+        return operation.task.cancel()
 
     async def _carry_out(self, operation: Operation, peer: tuple[str, Address]) -> None:
         try:
@@ -232,41 +236,45 @@ class Moves:
         self._leaving.add(container.id)
         policy = request.policy(self._host.config.precopy_s_max)
         move = OutgoingMove(self._host, container, peer, policy, events, tally)
+        operation.move = move
         try:
             return await move.run()
         except InDoubtError as error:
             return await self._settle_soon(move, error, events)
-        except MoveError:
-            await self._settle_owed_abort(move)
-            raise
         finally:
             self._leaving.discard(container.id)
-
-    async def _settle_owed_abort(self, move: OutgoingMove) -> None:
-        """The target could not be told of the end, and may hold a restored image behind its gate: go on telling it."""
-        record = await asyncio.to_thread(self._host.journal.latest, move.id, Role.SOURCE)
-        if record is not None and record.details.get("owes_abort") and not self._stopping:
-            self.settle(record)
+            self.settle(move.id, Role.SOURCE)
 
     async def _settle_soon(self, move: OutgoingMove, error: InDoubtError, events: EventLog) -> dict[str, Any]:
         """Most doubts are a short break of the link: ask again before the user is told."""
         events.emit("remark", text=f"in doubt, asking the peer: {error.reason}")
-        record = await asyncio.to_thread(self._host.journal.latest, move.id, Role.SOURCE)
-        if record is None or self._stopping:  # the journal keeps it for the next start
+        settling = self.settle(move.id, Role.SOURCE)
+        if settling is None:
             raise error
-        settling = self.settle(record)
-        await asyncio.wait({settling}, timeout=IN_DOUBT_PATIENCE_S)
-        if not settling.done():
-            raise error
-        if settling.result() is State.DONE:
+        try:
+            await asyncio.wait({settling}, timeout=IN_DOUBT_PATIENCE_S)
+        except asyncio.CancelledError:
+            raise error from None
+        state = settling.result() if settling.done() and not settling.cancelled() else None
+        if state is State.DONE:
             return move.report()
-        if settling.result() is None:
-            raise error
-        raise MoveError("the target could not start it after GO", "look at the target's log; it runs on here")
+        if state is State.ABORTED:
+            raise MoveError("the target could not start it after GO", "look at the target's log; it runs on here")
+        raise error
 
-    def settle(self, record: Record) -> asyncio.Task[State | None]:
-        """Go on asking the peer about a move in doubt, in the background."""
-        return self._own(settle(self._host, record))
+    def settle(self, move: bytes, role: Role) -> asyncio.Task[State | None] | None:
+        """Do, ask and tell in the background what is left of a move; nothing is, of one that ended as planned.
+
+        :returns: the task; None if the daemon is stopping: the journal keeps it for the next start.
+        """
+        if self._stopping:
+            return None
+        running = self._settling.get((move, role))
+        if running is None:
+            running = self._own(settle(self._host, move, role))
+            self._settling[move, role] = running
+            running.add_done_callback(lambda _: self._settling.pop((move, role), None))
+        return running
 
     def _own(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = self._tasks.create_task(_survived(work))
@@ -333,8 +341,10 @@ class Moves:
         except Exception:
             log.exception("a bug ended move %s", move.id.hex()[:8])
         finally:
+            # From here on the journal answers for the move.
             del self._incoming[move.id]
-            await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)
+            self.settle(move.id, Role.TARGET)
+        await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)
 
     async def _answer_from_journal(self, session: PeerSession, message: MoveMessage) -> None:
         """A question about a move of before this daemon's start, or one that is over."""

@@ -7,11 +7,12 @@ with the container running here as it was; from then on only the target's word e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from streamhop.config import Address
@@ -28,12 +29,14 @@ from streamhop_protocol.messages import (
     Offer,
     Prepare,
     Prepared,
+    Query,
     Ready,
     Release,
     Started,
 )
+from streamhop_protocol.messages import State as StateMessage
 
-from .concurrency import uninterrupted
+from .concurrency import concluded, uninterrupted
 from .dialogue import Dialogue
 from .errors import (
     CancelledMoveError,
@@ -42,6 +45,7 @@ from .errors import (
     MoveError,
     NoConvergenceError,
     PreflightError,
+    StillFrozenError,
     UnreachableError,
 )
 from .failures import EXPECTED, as_move_error, first_failure, plain
@@ -51,7 +55,8 @@ from .policy import predict_final_wire_bytes as predict_bytes
 from .preflight import SourceContainer
 from .report import Tally
 from .sending import Sender
-from .source_actions import allow_restart, forbid_restart, freeze, remove_moved, thaw
+from .settling_here import remove_tree, settle_here
+from .source_actions import forbid_restart, freeze, remove_moved
 from .states import Role, State
 
 log = logging.getLogger("streamhop.handover")
@@ -66,6 +71,13 @@ SILENCE_S_MAX = 1.0
 """While the container is frozen, a peer not heard of for this long (and some round trips) ends the move."""
 
 DUMP_S_MAX = 120.0
+
+FROZEN_GRACE_S = 10.0
+FROZEN_PREDICTIONS_MAX = 3.0
+"""Longest that the container stays frozen without a target that is ready: the grace and this many predictions."""
+
+FINISH_ANSWER_S = 2.0
+"""How long a finished move waits to hear that the target knows it."""
 
 STARTED_S_MAX = 10.0
 """How long the source waits for STARTED before it asks what became of GO."""
@@ -126,11 +138,18 @@ class OutgoingMove:
                     await self._move(session, dialogue)
                     listening.cancel()
             except BaseException as error:
-                self._wire_bytes = session.wire_bytes_sent
                 # Whatever went wrong, a bug or a cancel too: the container must not stay frozen.
-                raise await uninterrupted(self._give_up(dialogue, error)) from error
-            self._wire_bytes = session.wire_bytes_sent
+                ended_with = await concluded(self._give_up(dialogue, error))
+                if ended_with is not None:
+                    raise ended_with from error
+            finally:
+                self._wire_bytes = session.wire_bytes_sent
         return self.report()
+
+    @property
+    def committed(self) -> bool:
+        """Whether it is too late to cancel."""
+        return self._journal.committed
 
     def report(self) -> dict[str, Any]:
         """What a finished move tells the user."""
@@ -163,7 +182,7 @@ class OutgoingMove:
             await self._precopy(session, sender, dialogue, layers)
         digest = await self._freeze_and_send(session, sender, dialogue)
         await self._release(session, dialogue, digest)
-        await self._finish(session)
+        await self._finish(session, dialogue)
 
     # -- pre-copy --------------------------------------------------------------------------------------------------
 
@@ -181,7 +200,8 @@ class OutgoingMove:
                 verdict = self._judge(session, rounds, time.monotonic() - began)
                 if verdict.decision is Decision.GIVE_UP:
                     raise NoConvergenceError(
-                        f"the predicted downtime is {verdict.predicted_downtime_s:.2f} s, more than the "
+                        f"the predicted downtime is {verdict.predicted_downtime_s:.2f} s "
+                        f"({verdict.predicted.fixed_s:.2f} s of it without sending a byte), more than the "
                         f"{self._options.downtime_s_max:.2f} s asked for, and {verdict.reason}",
                         "allow a longer --max-downtime, or say --on-no-converge go",
                     )
@@ -224,9 +244,10 @@ class OutgoingMove:
         await self._journal.enter(State.FREEZING)
         self._phase("freeze")
         self._frozen_at = time.monotonic()
-        async with asyncio.TaskGroup() as group:
+        async with self._frozen_no_longer_than_bearable(), asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch_silence(session))
-            await freeze(engine, container.id, container.init_pid)
+            # Not cut short: a pause that Docker is still about could take effect after the thaw.
+            await uninterrupted(freeze(engine, container.id, container.init_pid))
             self._phase("dump")
             processes = await self._processes()
             async with asyncio.TaskGroup() as frozen:
@@ -245,6 +266,23 @@ class OutgoingMove:
         }
         return digest
 
+    @asynccontextmanager
+    async def _frozen_no_longer_than_bearable(self) -> AsyncIterator[None]:
+        """A target that answers but does not get ready must not hold the container for ever."""
+        predicted_s = self._tally.predicted_downtime_s or 0.0
+        limit_s = FROZEN_GRACE_S + FROZEN_PREDICTIONS_MAX * predicted_s
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise NoConvergenceError(
+                f"the target was not ready after {limit_s:.0f} s with the container frozen; {predicted_s:.1f} s were "
+                "predicted",
+                "look at the target's load and log, and at the link",
+            ) from None
+
     async def _watch_silence(self, session: PeerSession) -> None:
         """A frozen container cannot wait for the link's own time-outs."""
         while True:
@@ -262,7 +300,7 @@ class OutgoingMove:
         """The point of commitment."""
         self._phase("release")
         if self._container.restart_policy.get("Name") not in (None, "", "no"):
-            await forbid_restart(self._host.engine, self._container.id)
+            await uninterrupted(forbid_restart(self._host.engine, self._container.id))
         await self._journal.enter(State.RELEASED, image_digest=digest.hex())
         await session.send(Release(move=self.id, epoch=EPOCH, image_digest=digest))
         try:
@@ -274,36 +312,63 @@ class OutgoingMove:
         # STARTED has been under way for half a round trip since the first instruction.
         self._tally.downtime_s = time.monotonic() - self._frozen_at - (session.rtt_s or 0.0) / 2
 
-    async def _finish(self, session: PeerSession) -> None:
+    async def _finish(self, session: PeerSession, dialogue: Dialogue) -> None:
         self._phase("finish")
         await remove_moved(self._host.engine, self._container.id)
-        await self._journal.enter(State.DONE)
-        await asyncio.to_thread(shutil.rmtree, self._host.dump_dir(self.id), ignore_errors=True)
+        await self._journal.enter(State.DONE, owes_finish=True)
+        await remove_tree(self._host.dump_dir(self.id))
         await session.send(Finish(move=self.id, epoch=EPOCH))
+        await session.send(Query(move=self.id))
+        # Without the answer the move is as good: the debt stays, and the peer is told until it has heard.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_ANSWER_S):
+                while (await dialogue.answer(StateMessage)).state != State.DONE.value:
+                    continue
+                await self._journal.note(owes_finish=False)
 
     # -- when it fails ---------------------------------------------------------------------------------------------
 
-    async def _give_up(self, dialogue: Dialogue, cause: BaseException) -> MoveError:
-        """Undo what was done, source first; returns the error to raise."""
-        failure = first_failure(cause)
-        error = self._explain(failure)
+    async def _give_up(self, dialogue: Dialogue, cause: BaseException) -> MoveError | None:
+        """Undo what was done, source first; returns the error to raise, None if the move is done nevertheless."""
+        error = self._explain(first_failure(cause))
+        if self._journal.state is State.DONE:
+            # What is missing is owed by the journal, and will be done.
+            log.warning("move %s is done, but: %s", self.id.hex()[:8], error.reason)
+            return None
         if self._journal.committed:
-            if self._journal.state is State.DONE:
-                return MoveError(f"it was moved, but the clearing up failed: {error.reason}", error.fix)
             return InDoubtError(
                 f"GO was sent and the peer has not confirmed it: {error.reason}",
                 "restore the link: the daemon goes on asking and finishes by itself",
             )
-        if self._journal.state is not None:
-            frozen = self._journal.state is State.FREEZING
-            await self._journal.enter(State.ABORTED, owes_abort=frozen)
-            if frozen:
-                await self._thaw()
-            await asyncio.to_thread(shutil.rmtree, self._host.dump_dir(self.id), ignore_errors=True)
         self._events.emit("remark", text=f"aborting: {error.reason}")
-        if await self._tell_target(dialogue, error) and self._journal.state is not None:
-            await self._journal.note(owes_abort=False)
+        trouble = await self._undo()
+        if trouble is not None:
+            error = StillFrozenError(f"{error.reason}; what was done could not be undone yet: {plain(trouble)}")
+        # The target is told only what is on disk: one that hears ABORT forgets the move.
+        if self._journal.state in (None, State.ABORTED) and await self._tell_target(dialogue, error):
+            with contextlib.suppress(*EXPECTED):
+                if self._journal.state is not None:
+                    await self._journal.note(owes_abort=False)
         return error
+
+    async def _undo(self) -> BaseException | None:
+        """Let the container go on here; returns what prevented it."""
+        was_frozen = self._journal.state is State.FREEZING
+        try:
+            record = await self._journal.latest()
+            if record is not None:
+                await settle_here(self._host, record)
+        except EXPECTED as trouble:
+            log.error("move %s could not be undone yet: %s", self.id.hex()[:8], plain(trouble))
+            return trouble
+        else:
+            if was_frozen:
+                frozen_s = time.monotonic() - self._frozen_at
+                self._events.emit("remark", text=f"the container goes on here after {frozen_s:.2f} s")
+            return None
+        finally:
+            with contextlib.suppress(*EXPECTED):
+                await self._journal.latest()
 
     def _explain(self, failure: BaseException) -> MoveError:
         if isinstance(failure, asyncio.CancelledError):
@@ -312,12 +377,6 @@ class OutgoingMove:
             log.error("a bug ended move %s", self.id.hex(), exc_info=failure)
             return MoveError(f"internal error: {failure!r}", "report this, with the daemon's log")
         return as_move_error(failure)
-
-    async def _thaw(self) -> None:
-        await thaw(self._host.engine, self._container.id)
-        frozen_s = time.monotonic() - self._frozen_at
-        self._events.emit("remark", text=f"the container goes on here after {frozen_s:.2f} s")
-        await allow_restart(self._host.engine, self._container.id, self._container.restart_policy)
 
     async def _tell_target(self, dialogue: Dialogue, error: MoveError) -> bool:
         """Send ABORT and wait a little for ABORTED, which says that the target has cleared up."""

@@ -75,8 +75,13 @@ class Verdict:
     """A decision with what it was based on; shown to the user and kept in the report."""
 
     decision: Decision
-    predicted_downtime_s: float
+    predicted: Prediction
     reason: str
+
+    @property
+    def predicted_downtime_s(self) -> float:
+        """From freeze to the first instruction at the target."""
+        return self.predicted.downtime_s
 
 
 _SHRINK_MIN = 0.8
@@ -131,7 +136,7 @@ def decide(
     """
 
     def verdict(decision: Decision, reason: str) -> Verdict:
-        return Verdict(decision, predicted.downtime_s, reason)
+        return Verdict(decision, predicted, reason)
 
     enough = Decision.GIVE_UP if options.abort_if_unmet else Decision.FREEZE
     if len(rounds) < 2:

@@ -16,6 +16,7 @@ from streamhop.net import IncomingStream, PeerSession
 from streamhop_protocol.errors import IntegrityError, LimitError, UnexpectedError
 from streamhop_protocol.messages import StreamKind
 
+from .concurrency import in_worker
 from .manifest import TREES
 
 FINAL_PARTS = frozenset({"pages", "files"})
@@ -107,15 +108,15 @@ class Receiver:
             raise UnexpectedError("a layer that was not asked for")
         writer = self._layers.blob_writer(digest)
         async for chunk in stream:
-            await asyncio.to_thread(writer.write, chunk.data)
-        await asyncio.to_thread(writer.commit)
+            await in_worker(writer.write, chunk.data)
+        await in_worker(writer.commit)
         self._lacking.discard(digest)
 
     async def _memory(self, stream: IncomingStream) -> None:
         if self._final_seen:
             raise UnexpectedError("a round of memory after the final stage began")
         async for chunk in stream:
-            await asyncio.to_thread(self._pages.apply, chunk.meta, chunk.data)
+            await in_worker(self._pages.apply, chunk.meta, chunk.data)
 
     async def _tree(self, stream: IncomingStream) -> None:
         name = stream.attributes.get("tree")
@@ -131,7 +132,7 @@ class Receiver:
         elif part == "pages":
             self._pages.begin_final()
             async for chunk in stream:
-                await asyncio.to_thread(self._pages.apply, chunk.meta, chunk.data)
+                await in_worker(self._pages.apply, chunk.meta, chunk.data)
         elif part == "files":
             await self._image_files(stream)
         else:
@@ -152,7 +153,7 @@ class Receiver:
             self._files_bytes += len(chunk.data)
             if self._files_bytes > IMAGE_FILE_BYTES_MAX or len(names) > IMAGE_FILES_MAX:
                 raise LimitError("the process images are too large or too many")
-            await asyncio.to_thread(_append, self.files_dir / name, chunk.data, new=offset == 0)
+            await in_worker(_append, self.files_dir / name, chunk.data, new=offset == 0)
 
 
 def _append(path: Path, data: bytes | memoryview, *, new: bool) -> None:
@@ -182,7 +183,7 @@ class _TreeQueue:
                     raise LimitError(f"more than {self._bytes_max} bytes of files")
                 hasher.update(chunk.data)
                 file.write(len(chunk.data).to_bytes(4, "big"))
-                await asyncio.to_thread(file.write, chunk.data)
+                await in_worker(file.write, chunk.data)
         if stream.end_attributes.get("digest") != hasher.digest():
             raise IntegrityError("the files that arrived are not those that were sent")
         self._waiting.put_nowait(path)
@@ -191,7 +192,7 @@ class _TreeQueue:
         """Apply rounds below ``root`` until cancelled."""
         while True:
             path = await self._waiting.get()
-            await asyncio.to_thread(_apply_tree, path, root, self._bytes_max)
+            await in_worker(_apply_tree, path, root, self._bytes_max)
             self._waiting.task_done()
 
     async def drained(self) -> None:

@@ -21,7 +21,9 @@ class Tally:
     rounds: list[dict[str, Any]] = field(default_factory=list)
     layers_sent: int = 0
     layers_reused: int = 0
-    downtime_s: float = 0.0
+    downtime_s: float | None = None
+    """None if the peer said too late that it runs there to tell."""
+
     predicted_downtime_s: float | None = None
     target_timings: dict[str, float] = field(default_factory=dict)
 
@@ -51,7 +53,7 @@ class Tally:
             "source": source,
             "target": target,
             "total_s": round(self.timeline.elapsed_s(), 4),
-            "downtime_s": round(self.downtime_s, 4),
+            "downtime_s": None if self.downtime_s is None else round(self.downtime_s, 4),
             "predicted_downtime_s": self.predicted_downtime_s,
             "rounds": self.rounds,
             "bytes": {

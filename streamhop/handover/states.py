@@ -8,6 +8,8 @@ States that are written to the journal before they are acted upon are promises:
 * ``OWNED`` (target): GO was received. ``OPEN``: the container runs here.
 * ``REFUSED`` (target): the image is gone; GO of this epoch will never be followed. The source may thaw.
 * ``ABORTED``, ``DONE``: ended.
+
+What is still to be done after the last state was entered is a *debt*, written with it and cleared once it is paid.
 """
 
 from __future__ import annotations
@@ -38,6 +40,22 @@ class State(Enum):
 
 
 ENDED = frozenset({State.ABORTED, State.DONE, State.REFUSED})
+
+RESTING = {
+    Role.SOURCE: frozenset({State.ABORTED, State.DONE}),
+    # After OPEN nothing is missing here but the source's FINISH.
+    Role.TARGET: frozenset({State.OPEN, State.ABORTED, State.DONE, State.REFUSED}),
+}
+"""States in which a side has nothing to do or to ask, debts apart."""
+
+DEBTS = ("owes_thaw", "owes_abort", "owes_finish", "owes_settling_in")
+"""Details of a record that say what is still owed:
+
+* ``owes_thaw`` (source, ABORTED): the container may still be frozen, its gate closed, its restart policy ``no``.
+* ``owes_abort`` (source, ABORTED): the target may not know, and may hold a restored image behind its gate.
+* ``owes_finish`` (source, DONE): the target may not know that the copy here is gone.
+* ``owes_settling_in`` (target, OPEN): the container may lack its restart policy, and its spool may still be there.
+"""
 
 SOURCE_NEXT: dict[State | None, frozenset[State]] = {
     None: frozenset({State.PRECOPY}),

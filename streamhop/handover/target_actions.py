@@ -1,32 +1,46 @@
-"""What the target takes away again after a move that failed. Used by a move and by recovery; safe to repeat."""
+"""What the target takes away again after a move that failed. Safe to repeat."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 
-from streamhop.engine.docker import Conflict, Engine, NotFound
+from streamhop.content.image_layers import remove_brought
+from streamhop.engine.docker import Engine, NotFound
+
+_NEVER = "0001-01-01T"
+"""How Docker writes the time of what has not happened: Go's zero time."""
 
 
-async def remove_remains(engine: Engine, container: str | None, images: Iterable[str]) -> None:
-    """Remove a container that never ran here, and the names of the image that was brought for it.
-
-    An image that another container uses by now stays.
+async def remove_remains(engine: Engine, container: str | None, images: Mapping[str, str]) -> None:
+    """Remove a container that never ran here, and what :func:`remove_brought` takes away of its image.
 
     :raises EngineError: Docker would not.
     """
     if container is not None:
         with contextlib.suppress(NotFound):
             await engine.remove(container, force=True)
-    for image in images:
-        with contextlib.suppress(NotFound, Conflict):
-            await engine.remove_image(image)
+    await remove_brought(engine, images)
 
 
-async def runs(engine: Engine, container: str) -> bool:
-    """Whether the container runs here, as Docker sees it."""
+async def remove_never_started(engine: Engine, name: str, runtime: str) -> None:
+    """Remove the container ``name`` if it is one that was made for a move and never ran.
+
+    :raises EngineError: Docker would not.
+    """
+    with contextlib.suppress(NotFound):
+        found = await engine.inspect_container(name)
+        if found["HostConfig"]["Runtime"] == runtime and found["State"]["Status"] == "created":
+            await engine.remove(found["Id"], force=True)
+
+
+async def has_started(engine: Engine, container: str) -> bool:
+    """Whether the container runs here or ever ran, as Docker sees it.
+
+    :raises EngineError: Docker does not say.
+    """
     try:
         state = (await engine.inspect_container(container))["State"]
     except NotFound:
         return False
-    return bool(state["Running"])
+    return bool(state["Running"]) or not str(state["StartedAt"]).startswith(_NEVER)

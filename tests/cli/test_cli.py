@@ -34,6 +34,7 @@ REPORT: dict[str, Any] = {
         "wire": 5_000_000,
         "by_codec": {"zstd": 5},
     },
+    "predicted_downtime_s": 0.25,
     "layers_sent": 1,
     "layers_reused": 2,
     "timeline": [],
@@ -99,11 +100,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/containers":
             self._answer(b'[{"name": "web", "image": "i:1", "status": "Up", "memory": "1 MB"}]')
             return
-        events = (
-            EVENTS
-            if self.server.ends_early
-            else [*EVENTS, {"event": "finished", "at_s": 1.0, "result": self.server.result}]
-        )
+        end = [] if self.server.ends_early else [{"event": "finished", "at_s": 1.0, "result": self.server.result}]
+        events = [{"sequence": number, **event} for number, event in enumerate([*EVENTS, *end])]
         self._answer(b"".join(json.dumps(event).encode() + b"\n" for event in events))
 
 

@@ -155,7 +155,7 @@ async def test_a_whole_image_is_loaded_with_its_id_and_names(spool: Path, kind: 
     image = IMAGES[kind]
     engine = FakeEngine(store=image.store)
     assembler = ImageAssembler(spool, image)
-    assert (assembler.loaded, assembler.local_id, assembler.undo_references) == (False, "", ())
+    assert (assembler.loaded, assembler.local_id, assembler.brought) == (False, "", {})
     bring(assembler, *LAYERS)
     assert await assembler.load(engine) == image.id == assembler.local_id
     assert assembler.loaded
@@ -204,7 +204,7 @@ async def test_an_image_that_is_here_is_not_loaded(spool: Path, kind: str) -> No
     assembler = ImageAssembler(spool, image)
     assert await assembler.load(engine) == image.id
     assert (assembler.loaded, engine.loads) == (False, [])
-    assert assembler.names_added == assembler.undo_references == ("team/web:stable",)
+    assert assembler.names_added == tuple(assembler.brought) == ("team/web:stable",)
     await assembler.undo(engine)
     assert (engine.tags, list(engine.known)) == ({"web:1": image.id}, [image.id])
 
@@ -225,7 +225,7 @@ async def test_an_image_whose_names_are_all_taken_is_undone_by_its_id(assembler:
     other = engine.add(OTHER, *SAMPLE.names)
     bring(assembler, *LAYERS)
     image_id = await assembler.load(engine)
-    assert assembler.undo_references == (image_id,)
+    assert assembler.brought == {image_id: image_id}
     await assembler.undo(engine)
     assert list(engine.known) == [other]
 

@@ -142,7 +142,7 @@ async def test_an_image_that_is_there_is_not_loaded(store: str, tmp_path: Path) 
     source.add(app(store), "app:1")
     image = target.add(app(store), "app:1")
     assembler, loaded = await move(source, target, "app:1", tmp_path / "spool")
-    assert (loaded, assembler.loaded, assembler.undo_references, target.loads) == (image.id, False, (), [])
+    assert (loaded, assembler.loaded, assembler.brought, target.loads) == (image.id, False, {}, [])
 
 
 async def test_a_classic_layer_counts_only_on_top_of_the_same_layers(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ async def test_undo_of_an_image_without_names_removes_it_by_id(store: str, tmp_p
     source, target = engine(store, tmp_path), engine(store, tmp_path)
     image = source.add(app(store))
     assembler, _ = await move(source, target, image.id, tmp_path / "spool")
-    assert assembler.undo_references == (image.id,)
+    assert assembler.brought == {image.id: image.id}
     await assembler.undo(target)
     assert target.images_by_id == {}
 
@@ -225,7 +225,7 @@ async def test_a_load_that_lacks_a_layer_fails_and_leaves_nothing(store: str, tm
     assembler = ImageAssembler(tmp_path / "spool", app(store).description(("app:1",)))
     with pytest.raises(EngineError, match=r"not found|no such file"):
         await assembler.load(target)
-    assert (target.images_by_id, target.names, assembler.undo_references) == ({}, {}, ())
+    assert (target.images_by_id, target.names, assembler.brought) == ({}, {}, {})
 
 
 async def test_a_failure_after_the_load_takes_the_image_away_again(tmp_path: Path) -> None:

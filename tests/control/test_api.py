@@ -46,8 +46,9 @@ class FakeMoves:
             raise UnknownMoveError(f"there is no move {identifier}")
         return self.operations[identifier]
 
-    def cancel(self, identifier: str) -> None:
+    def cancel(self, identifier: str) -> bool:
         self.cancelled.append(self.get(identifier).id)
+        return True
 
 
 @pytest.fixture
@@ -114,6 +115,9 @@ async def test_errors_are_json_with_a_reason(
         {"container": 3},
         {"peer": None},
         {"new_name": ""},
+        {"new_name": "a"},
+        {"new_name": "web 2"},
+        {"new_name": "../web"},
         {"max_downtime_s": 0},
         {"max_downtime_s": True},
         {"max_downtime_s": "1"},

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamhop.handover.concurrency import in_thread, uninterrupted
+from streamhop.handover.concurrency import concluded, in_thread, in_worker, uninterrupted
 
 
 async def test_uninterrupted_ends_before_the_cancel_is_raised() -> None:
@@ -67,3 +67,37 @@ async def test_a_cancelled_reader_waits_for_the_step_under_way() -> None:
 
 async def test_everything_is_read_in_order() -> None:
     assert [item async for item in in_thread(iter(range(5)))] == [0, 1, 2, 3, 4]
+
+
+async def test_concluded_work_gives_its_result_whatever_cancels() -> None:
+    go_on = asyncio.Event()
+
+    async def work() -> str:
+        await go_on.wait()
+        return "the end"
+
+    task = asyncio.create_task(concluded(work()))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        task.cancel()
+    go_on.set()
+    assert await task == "the end"
+
+
+async def test_a_cancel_waits_for_the_worker_thread() -> None:
+    started, finish, written = threading.Event(), threading.Event(), []
+
+    def write() -> None:
+        started.set()
+        assert finish.wait(5)
+        written.append(True)
+
+    task = asyncio.create_task(in_worker(write))
+    await asyncio.to_thread(started.wait, 5)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    finish.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert written == [True]

@@ -11,6 +11,7 @@ from streamhop.handover.dialogue import Dialogue
 from streamhop.handover.errors import ContentError, MoveError, RefusedError
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Failed, Message, Prepared, Ready, Refuse, Started
+from streamhop_protocol.messages import State as StateMessage
 
 MOVE = b"m" * 16
 
@@ -64,3 +65,9 @@ async def test_a_cancelled_wait_loses_no_message() -> None:
 async def test_what_ends_the_dialogue(message: Message, error: type[Exception]) -> None:
     with pytest.raises(error):
         await dialogue(message).listen()
+
+
+async def test_a_target_that_will_never_start_it_ends_the_wait_at_once() -> None:
+    talk = dialogue(StateMessage(move=MOVE, epoch=2, state="refused"))
+    with pytest.raises(MoveError, match="could not start"):
+        await talk.listen()

@@ -25,7 +25,7 @@ def test_the_newest_record_counts_and_details_add_up(tmp_path: Path) -> None:
     assert record is not None
     assert (record.state, record.details) == (State.FREEZING, {"container": "c", "peer": "p"})
     assert again.latest(OTHER, Role.SOURCE) is None
-    assert [found.state for found in again.unfinished()] == [State.FREEZING, State.RECEIVING]
+    assert [found.state for found in again.unsettled()] == [State.FREEZING, State.RECEIVING]
     again.close()
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -33,9 +33,9 @@ def test_the_newest_record_counts_and_details_add_up(tmp_path: Path) -> None:
 def test_an_abort_that_the_peer_does_not_know_of_is_unfinished(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.sqlite")
     journal.record(MOVE, Role.SOURCE, 1, State.ABORTED, owes_abort=True)
-    assert len(journal.unfinished()) == 1
+    assert len(journal.unsettled()) == 1
     journal.record(MOVE, Role.SOURCE, 1, State.ABORTED, owes_abort=False)
-    assert journal.unfinished() == []
+    assert journal.unsettled() == []
     journal.close()
 
 

@@ -11,7 +11,7 @@ import pytest
 from streamhop.config import Config
 from streamhop.handover import moves as room
 from streamhop.handover.host import Host
-from streamhop.handover.journal import Journal, Record
+from streamhop.handover.journal import Journal
 from streamhop.handover.moves import Moves
 from streamhop.handover.states import Role, State
 
@@ -27,7 +27,9 @@ async def test_a_bug_in_a_background_task_does_not_end_the_daemon(
     host = Host(Config(), None, journal, None)  # type: ignore[arg-type]  # nothing of it is asked
     async with asyncio.TaskGroup() as tasks:
         moves = Moves(host, tasks)
-        assert await moves.settle(Record(b"m" * 16, Role.SOURCE, 1, State.RELEASED, {})) is None
+        settling = moves.settle(b"m" * 16, Role.SOURCE)
+        assert settling is not None
+        assert await settling is None
         still_alive = tasks.create_task(asyncio.sleep(0, True))
     assert still_alive.result()
     assert "a bug ended a background task" in caplog.text

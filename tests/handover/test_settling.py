@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from handover_support import MOVE, POLICY, FakeEngine, host_with, written
 
-from streamhop.config import Config
-from streamhop.handover import settling
-from streamhop.handover.host import Host
-from streamhop.handover.journal import Journal, Record
+from streamhop.handover import settling, settling_with_peer
+from streamhop.handover.journal import Journal
 from streamhop.handover.settling import settle
 from streamhop.handover.states import Role, State
 from streamhop_protocol.messages import Abort, Aborted, Finish, Message, Query, Release, Started
 from streamhop_protocol.messages import State as StateMessage
 
-MOVE, DIGEST = b"m" * 16, b"d" * 32
+DIGEST = b"d" * 32
 
 
 class FakePeer:
@@ -55,96 +54,94 @@ def says(state: State | str) -> StateMessage:
 STARTED = Started(move=MOVE, epoch=1, attributes={})
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.sqlite")
-    yield journal
-    journal.close()
-
-
-@pytest.fixture
-def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is done to the source's container."""
-    calls: list[str] = []
-
-    def note(name: str) -> Any:
-        async def action(*_: Any) -> None:
-            calls.append(name)
-
-        return action
-
-    for name in ("remove_moved", "thaw", "allow_restart"):
-        monkeypatch.setattr(settling, name, note(name))
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settling, "RETRY_S", (0.0,))
-    return calls
 
 
 async def settled(
-    journal: Journal, peer: FakePeer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: State
-) -> State:
-    monkeypatch.setattr(settling, "dial", peer.dial)
-    details = {"container": "c", "peer": "p:1", "image_digest": DIGEST.hex(), "owes_abort": state is State.ABORTED}
-    journal.record(MOVE, Role.SOURCE, 1, state, **details)
-    host = Host(Config(state_dir=tmp_path), None, journal, None)  # type: ignore[arg-type]
-    return await settle(host, Record(MOVE, Role.SOURCE, 1, state, details))
+    journal: Journal, peer: FakePeer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: State, **details: Any
+) -> tuple[State | None, FakeEngine]:
+    """How a move of a frozen container ends, and what was done to it."""
+    monkeypatch.setattr(settling_with_peer, "dial", peer.dial)
+    engine = FakeEngine("paused")
+    known = {"container": "c", "peer": "p:1", "image_digest": DIGEST.hex(), "restart_policy": POLICY}
+    written(journal, Role.SOURCE, state, **known, **details)
+    async with asyncio.timeout(10):
+        return await settle(host_with(engine, journal, tmp_path), MOVE, Role.SOURCE), engine
 
 
 @pytest.mark.parametrize(
     "answers",
     [
-        [says(State.OPEN)],
-        [says(State.DONE)],
-        [says(State.PREPARED), STARTED],
-        [None, says(State.OWNED), None, says(State.OPEN)],
-        [says("unknown"), says(State.OPEN)],
+        [says(State.OPEN), says(State.DONE)],
+        [says(State.DONE), says(State.DONE)],
+        [says(State.PREPARED), STARTED, says(State.DONE)],
+        [None, says(State.OWNED), None, says(State.OPEN), says(State.OPEN), says(State.DONE)],
+        [says("unknown"), says(State.OPEN), says("unknown")],
     ],
 )
 async def test_it_runs_there_so_the_copy_here_goes(
     journal: Journal,
-    done: list[str],
+    gates: list[int],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     answers: list[Message | None],
 ) -> None:
     peer = FakePeer(*answers)
-    assert await settled(journal, peer, monkeypatch, tmp_path, State.RELEASED) is State.DONE
-    assert done == ["remove_moved"]
+    state, engine = await settled(journal, peer, monkeypatch, tmp_path, State.RELEASED)
+    assert state is State.DONE
+    assert engine.calls == ["kill", "remove"]
     assert isinstance(peer.heard[0], Query)
-    assert isinstance(peer.heard[-1], Finish)
-    assert journal.unfinished() == []
+    assert isinstance(peer.heard[-2], Finish)
+    assert journal.unsettled() == []
 
 
 async def test_a_prepared_target_is_sent_the_same_go_again(
-    journal: Journal, done: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    journal: Journal, gates: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    peer = FakePeer(says(State.PREPARED), STARTED)
+    peer = FakePeer(says(State.PREPARED), STARTED, says(State.DONE))
     await settled(journal, peer, monkeypatch, tmp_path, State.RELEASED)
     assert Release(move=MOVE, epoch=1, image_digest=DIGEST) in peer.heard
 
 
 @pytest.mark.parametrize("state", [State.REFUSED, State.ABORTED])
 async def test_it_never_starts_there_so_it_goes_on_here(
-    journal: Journal, done: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: State
+    journal: Journal, gates: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: State
 ) -> None:
     peer = FakePeer(None, says(state))
-    assert await settled(journal, peer, monkeypatch, tmp_path, State.RELEASED) is State.ABORTED
-    assert done == ["thaw", "allow_restart"]
+    ended, engine = await settled(journal, peer, monkeypatch, tmp_path, State.RELEASED)
+    assert ended is State.ABORTED
+    assert engine.calls == ["unpause", "restart always"]
+    assert gates == [7]
 
 
 async def test_an_abort_is_told_until_it_is_heard(
-    journal: Journal, done: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    journal: Journal, gates: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     peer = FakePeer(None, None, Aborted(move=MOVE, epoch=1))
-    assert await settled(journal, peer, monkeypatch, tmp_path, State.ABORTED) is State.ABORTED
+    ended, engine = await settled(journal, peer, monkeypatch, tmp_path, State.ABORTED, owes_abort=True)
+    assert ended is State.ABORTED
     assert isinstance(peer.heard[0], Abort)
-    assert done == []
-    assert journal.unfinished() == []
+    assert engine.calls == []
+    assert journal.unsettled() == []
+
+
+async def test_a_finish_is_told_until_it_is_heard(
+    journal: Journal, gates: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    peer = FakePeer(None, says(State.OPEN), says(State.DONE))
+    ended, engine = await settled(journal, peer, monkeypatch, tmp_path, State.DONE, owes_finish=True)
+    assert ended is State.DONE
+    assert [type(message) for message in peer.heard] == [Finish, Query, Finish, Query]
+    assert engine.calls == []
 
 
 async def test_an_answer_about_another_move_is_none(
-    journal: Journal, done: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    journal: Journal, gates: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     other = StateMessage(move=b"o" * 16, epoch=1, state="open")
     peer = FakePeer(other, says(State.REFUSED))
-    assert await settled(journal, peer, monkeypatch, tmp_path, State.RELEASED) is State.ABORTED
-    assert done == ["thaw", "allow_restart"]
+    ended, engine = await settled(journal, peer, monkeypatch, tmp_path, State.RELEASED)
+    assert ended is State.ABORTED
+    assert engine.status == "running"

@@ -4,7 +4,7 @@ Layers travel as the source's store has them and are verified by their digests. 
 sent. The image has the same ID and, where they are free, the same names afterwards.
 """
 
-from .assembler import BlobWriter, ImageAssembler
+from .assembler import BlobWriter, ImageAssembler, remove_brought
 from .describe import describe
 from .description import ImageDescription, LayerDescription
 from .errors import ImageError, ImageStoreError
@@ -21,4 +21,5 @@ __all__ = [
     "describe",
     "held_layers",
     "read_layers",
+    "remove_brought",
 ]

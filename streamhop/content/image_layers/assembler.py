@@ -36,6 +36,19 @@ ARCHIVE_CHUNK_BYTES = 1 << 20
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
+async def remove_brought(engine: Engine, brought: Mapping[str, str]) -> None:
+    """Undo what :meth:`ImageAssembler.load` brought. An image that is in use by now stays. Safe to repeat.
+
+    :param brought: references, each with the ID of the image that it stood for.
+    :raises EngineError: Docker does not answer.
+    """
+    for reference, identifier in brought.items():
+        with contextlib.suppress(NotFound, Conflict):
+            # Somebody may have given the name to another image by now.
+            if (await engine.inspect_image(reference))["Id"] == identifier:
+                await engine.remove_image(reference)
+
+
 class BlobWriter:
     """Takes the content of one layer. No file is held open between two calls, so nothing leaks if it is dropped."""
 
@@ -135,11 +148,10 @@ class ImageAssembler:
         return tuple(self._names_kept)
 
     @property
-    def undo_references(self) -> tuple[str, ...]:
-        """What to remove from the engine to undo :meth:`load`: for the journal. Never a name of another image."""
-        if self._names_added or not self._loaded:
-            return self.names_added
-        return (self._local_id,)
+    def brought(self) -> dict[str, str]:
+        """What undoes :meth:`load` when it is removed, each reference with the ID of its image: for the journal."""
+        references = self._names_added or ([self._local_id] if self._loaded else [])
+        return dict.fromkeys(references, self._local_id)
 
     def blob_writer(self, digest: str) -> BlobWriter:
         """Where the content of a layer goes.
@@ -187,11 +199,7 @@ class ImageAssembler:
 
         :raises EngineError: Docker does not answer.
         """
-        for reference in self.undo_references:
-            with contextlib.suppress(NotFound, Conflict):
-                # Somebody may have given the name to another image by now.
-                if (await engine.inspect_image(reference))["Id"] == self._local_id:
-                    await engine.remove_image(reference)
+        await remove_brought(engine, self.brought)
         self._names_added.clear()
         self._loaded = False
 

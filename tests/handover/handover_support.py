@@ -1,0 +1,99 @@
+"""Fakes that the tests of the handover share: a Docker engine with one container, and the runtime's restores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from streamhop.config import Config
+from streamhop.engine.docker import EngineError, NotFound
+from streamhop.handover.host import Host
+from streamhop.handover.journal import Journal, Record
+from streamhop.handover.states import Role, State
+
+MOVE = b"m" * 16
+POLICY = {"Name": "always", "MaximumRetryCount": 0}
+NEVER, ONCE = "0001-01-01T00:00:00Z", "2026-01-01T00:00:00Z"
+
+
+class FakeEngine:
+    """One container, and what was done to it. Methods named in ``failing`` raise."""
+
+    def __init__(self, status: str) -> None:
+        self.status = status
+        self.image_id = "sha256:1"
+        self.calls: list[str] = []
+        self.failing: set[str] = set()
+
+    def _note(self, name: str, text: str) -> None:
+        if name in self.failing:
+            raise EngineError(f"{name} fails")
+        self.calls.append(text)
+
+    async def inspect_container(self, name: str) -> dict[str, Any]:
+        if "inspect" in self.failing:
+            raise EngineError("Docker does not answer")
+        if self.status == "gone":
+            raise NotFound(f"no container {name}")
+        return {
+            "Id": "c" * 64,
+            "State": {
+                "Running": self.status in ("running", "paused"),
+                "Paused": self.status == "paused",
+                "Status": self.status,
+                "StartedAt": NEVER if self.status == "created" else ONCE,
+                "Pid": 7,
+            },
+            "HostConfig": {"Runtime": "streamhop"},
+        }
+
+    async def inspect_image(self, reference: str) -> dict[str, Any]:
+        return {"Id": self.image_id}
+
+    async def unpause(self, container: str) -> None:
+        self._note("unpause", "unpause")
+        self.status = "running"
+
+    async def update_restart_policy(self, container: str, policy: dict[str, Any]) -> None:
+        self._note("restart", f"restart {policy['Name']}")
+
+    async def kill(self, container: str) -> None:
+        self._note("kill", "kill")
+        self.status = "exited"
+
+    async def remove(self, container: str, *, force: bool) -> None:
+        self._note("remove", "remove")
+        self.status = "gone"
+
+    async def remove_image(self, image: str) -> None:
+        self._note("rmi", f"rmi {image}")
+
+
+class FakeRestores:
+    """The runtime has ended every restore, unless ``busy``."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[str] = []
+        self.busy = False
+
+    async def ended(self, container: str, seconds: float) -> bool:
+        return not self.busy
+
+    def forget(self, container: str) -> None:
+        self.forgotten.append(container)
+
+
+def host_with(engine: FakeEngine, journal: Journal, tmp_path: Path) -> Host:
+    """A host of fakes with a real journal and real directories."""
+    config = Config(state_dir=tmp_path, run_dir=tmp_path / "run", name="here")
+    fakes: Any = engine, FakeRestores()
+    return Host(config, fakes[0], journal, fakes[1])
+
+
+def written(journal: Journal, role: Role, *states: State, **details: Any) -> Record:
+    """The newest record after the journal went through ``states``, each with ``details``."""
+    for state in states:
+        journal.record(MOVE, role, 1, state, **details)
+    record = journal.latest(MOVE, role)
+    assert record is not None
+    return record

@@ -1,0 +1,176 @@
+"""The target around GO: what may run is never removed, whatever fails; what never ran is."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from handover_support import MOVE, POLICY, FakeEngine, host_with
+
+from streamhop.engine.restores import RestoreFailed
+from streamhop.handover.incoming import IncomingMove
+from streamhop.handover.journal import Journal
+from streamhop.handover.states import Role, State
+from streamhop_protocol.messages import Finish, Message, Offer, Started
+from streamhop_protocol.messages import State as StateMessage
+
+
+class FakeSession:
+    peer_name = "edge-a"
+
+    def __init__(self) -> None:
+        self.said: list[Message] = []
+
+    async def send(self, message: Message) -> None:
+        self.said.append(message)
+
+
+class FakePending:
+    """A restore that waits for GO; ``on_go`` is what happens then."""
+
+    def __init__(self, on_go: Callable[[], Any]) -> None:
+        self.on_go = on_go
+
+    async def go(self) -> None:
+        outcome = self.on_go()
+        if outcome is not None:
+            await outcome
+
+    async def refuse(self, reason: str) -> None:
+        pass
+
+    def discard(self) -> None:
+        pass
+
+
+class Target:
+    """A move to this host that has just received GO, and the session it came over."""
+
+    def __init__(self, journal: Journal, tmp_path: Path, on_go: Callable[[], Any]) -> None:
+        self.journal = journal
+        self.engine = FakeEngine("created")
+        self.session = FakeSession()
+        session: Any = self.session
+        offer = Offer(move=MOVE, epoch=1, manifest={})
+        self.move: Any = IncomingMove(host_with(self.engine, journal, tmp_path), session, offer)
+        pending = FakePending(on_go)
+
+        async def admitted() -> None:
+            await self.move._journal.enter(State.RECEIVING, restart_policy=POLICY)
+
+        async def received(_: object) -> tuple[FakePending, bytes]:
+            await self.move._journal.note(container="c", image_loaded={"web:1": "sha256:1"})
+            await self.move._journal.enter(State.PREPARED)
+            self.move._pending = pending
+            self.move._starting = asyncio.ensure_future(asyncio.sleep(0))
+            return pending, b"d" * 32
+
+        async def go_came(_: bytes) -> None:
+            pass
+
+        self.move._admit, self.move._receive, self.move._await_go = admitted, received, go_came
+
+    def starts(self) -> None:
+        self.engine.status = "running"
+
+    @property
+    def state(self) -> State:
+        record = self.journal.latest(MOVE, Role.TARGET)
+        assert record is not None
+        return record.state
+
+
+async def test_a_start_as_planned_ends_here_without_waiting_for_the_source(journal: Journal, tmp_path: Path) -> None:
+    target = Target(journal, tmp_path, on_go=lambda: target.starts())
+    async with asyncio.timeout(5):
+        await target.move.run()
+    assert target.state is State.OPEN
+    assert target.engine.calls == ["restart always"]
+    assert [type(message) for message in target.session.said] == [Started]
+    assert journal.unsettled() == []
+
+
+async def test_a_finish_that_came_early_is_not_lost(journal: Journal, tmp_path: Path) -> None:
+    target = Target(journal, tmp_path, on_go=lambda: target.starts())
+    target.move.take(target.session, Finish(move=MOVE, epoch=1))
+    await target.move.run()
+    assert target.state is State.DONE
+
+
+async def test_a_runtime_that_dies_after_the_start_leaves_it_running(journal: Journal, tmp_path: Path) -> None:
+    def start_and_die() -> None:
+        target.starts()
+        raise RestoreFailed("the runtime went away")
+
+    target = Target(journal, tmp_path, on_go=start_and_die)
+    await target.move.run()
+    assert target.state is State.OPEN
+    assert "remove" not in target.engine.calls
+    assert [type(message) for message in target.session.said] == [Started]
+
+
+async def test_a_runtime_that_dies_before_the_start_is_cleared_up_and_said(journal: Journal, tmp_path: Path) -> None:
+    def die() -> None:
+        raise RestoreFailed("the runtime went away")
+
+    target = Target(journal, tmp_path, on_go=die)
+    await target.move.run()
+    assert target.state is State.REFUSED
+    assert target.engine.calls == ["remove", "rmi web:1"]
+    assert target.session.said == [StateMessage(move=MOVE, epoch=1, state="refused")]
+
+
+async def test_a_daemon_told_to_stop_in_the_middle_of_the_start_keeps_what_it_starts(
+    journal: Journal, tmp_path: Path
+) -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def start() -> None:
+        began.set()
+        await go_on.wait()
+        target.starts()
+
+    target = Target(journal, tmp_path, on_go=start)
+    running = asyncio.create_task(target.move.run())
+    await began.wait()
+    running.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert target.state is State.OPEN
+    assert "remove" not in target.engine.calls
+
+
+async def test_a_journal_that_cannot_be_written_after_the_start_removes_nothing_and_says_nothing(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target(journal, tmp_path, on_go=lambda: target.starts())
+    record = journal.record
+
+    def full(move: bytes, role: Role, epoch: int, state: State, **details: Any) -> None:
+        if state is State.OPEN:
+            raise sqlite3.OperationalError("database or disk is full")
+        record(move, role, epoch, state, **details)
+
+    monkeypatch.setattr(journal, "record", full)
+    await target.move.run()
+    assert target.engine.calls == []
+    assert target.session.said == []
+    assert [found.state for found in journal.unsettled()] == [State.OWNED]
+
+
+async def test_docker_that_does_not_say_whether_it_runs_leaves_it_open(journal: Journal, tmp_path: Path) -> None:
+    def die() -> None:
+        target.engine.failing.add("inspect")
+        raise RestoreFailed("the runtime went away")
+
+    target = Target(journal, tmp_path, on_go=die)
+    await target.move.run()
+    assert target.engine.calls == []
+    assert target.session.said == []
+    assert [found.state for found in journal.unsettled()] == [State.OWNED]

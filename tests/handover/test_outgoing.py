@@ -1,0 +1,243 @@
+"""The source when a move ends otherwise than planned: what is said is true, and nothing is left frozen."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pytest
+from handover_support import POLICY, FakeEngine, host_with
+
+from streamhop.config import Address
+from streamhop.handover import outgoing
+from streamhop.handover.errors import (
+    CancelledMoveError,
+    InDoubtError,
+    NoConvergenceError,
+    StillFrozenError,
+    UnreachableError,
+)
+from streamhop.handover.journal import Journal
+from streamhop.handover.outgoing import OutgoingMove
+from streamhop.handover.policy import PolicyOptions
+from streamhop.handover.report import Tally
+from streamhop.handover.states import Role, State
+from streamhop.net import SessionLost
+from streamhop.telemetry.events import EventLog
+from streamhop_protocol.messages import Abort, Aborted, Message
+
+
+class FakeSession:
+    """A peer that says nothing by itself, and ABORTED to an ABORT."""
+
+    peer_name, rtt_s, wire_bytes_sent = "edge-b", 0.01, 1000
+
+    def __init__(self) -> None:
+        self.heard: list[Message] = []
+        self.answers: asyncio.Queue[Message] = asyncio.Queue()
+        self.lost = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def send(self, message: Message) -> None:
+        if self.lost:
+            raise SessionLost("gone")
+        self.heard.append(message)
+        if isinstance(message, Abort):
+            self.answers.put_nowait(Aborted(move=message.move, epoch=1))
+
+    async def receive(self) -> Message:
+        if self.lost:
+            raise SessionLost("gone")
+        return await self.answers.get()
+
+
+class Source:
+    """A move whose course is ``course``; the journal, engine and undoing are the real ones."""
+
+    def __init__(
+        self, journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, course: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.engine, self.session, self.journal = FakeEngine("running"), FakeSession(), journal
+        container: Any = SimpleNamespace(id="c", name="web", restart_policy=POLICY)
+        self.move: Any = OutgoingMove(
+            host_with(self.engine, journal, tmp_path),
+            container,
+            ("edge-b", Address("127.0.0.1", 4711)),
+            PolicyOptions(),
+            EventLog(),
+            Tally(),
+        )
+
+        async def dial(*_: Any, **__: Any) -> FakeSession:
+            return self.session
+
+        async def move(*_: Any) -> None:
+            await course()
+
+        monkeypatch.setattr(outgoing, "dial", dial)
+        monkeypatch.setattr(outgoing, "ABORT_ANSWER_S", 0.1)
+        self.move._move = move
+
+    async def enter(self, *states: State) -> None:
+        for state in states:
+            if state is State.FREEZING:
+                self.engine.status = "paused"
+            await self.move._journal.enter(state, container="c", peer="127.0.0.1:4711", restart_policy=POLICY)
+
+    @property
+    def state(self) -> State:
+        record = self.journal.latest(self.move.id, Role.SOURCE)
+        assert record is not None
+        return record.state
+
+
+async def test_a_lost_link_while_frozen_thaws_and_owes_the_abort(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
+) -> None:
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING)
+        source.session.lost = True
+        raise SessionLost("the peer closed it")
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    with pytest.raises(UnreachableError):
+        await source.move.run()
+    assert source.engine.calls == ["unpause", "restart always"]
+    assert [record.details["owes_abort"] for record in journal.unsettled()] == [True]
+
+
+async def test_a_cancel_during_the_undoing_does_not_change_what_is_said(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
+) -> None:
+    undoing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING)
+        raise SessionLost("the peer closed it")
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    unpause = source.engine.unpause
+
+    async def slow(container: str) -> None:
+        undoing.set()
+        await go_on.wait()
+        await unpause(container)
+
+    monkeypatch.setattr(source.engine, "unpause", slow)
+    running = asyncio.create_task(source.move.run())
+    await undoing.wait()
+    for _ in range(3):
+        running.cancel()
+        await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(UnreachableError):
+        await running
+    assert source.engine.status == "running"
+
+
+async def test_a_thaw_that_fails_is_said_and_the_target_still_hears_the_abort(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
+) -> None:
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING)
+        source.engine.failing.add("unpause")
+        raise OSError("something")
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    with pytest.raises(StillFrozenError, match="unpause fails"):
+        await source.move.run()
+    assert [type(message) for message in source.session.heard] == [Abort]
+    assert [record.details["owes_thaw"] for record in journal.unsettled()] == [True]
+
+
+async def test_without_a_durable_abort_nothing_is_thawed_and_nobody_is_told(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
+) -> None:
+    record = journal.record
+
+    def full(move: bytes, role: Role, epoch: int, state: State, **details: Any) -> None:
+        if state is State.ABORTED:
+            raise sqlite3.OperationalError("database or disk is full")
+        record(move, role, epoch, state, **details)
+
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING)
+        raise OSError("something")
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    monkeypatch.setattr(journal, "record", full)
+    with pytest.raises(StillFrozenError, match="disk is full"):
+        await source.move.run()
+    assert source.engine.calls == []
+    assert source.session.heard == []
+    assert source.state is State.FREEZING
+
+
+async def test_a_move_that_is_done_is_reported_as_done_whatever_comes_after(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
+) -> None:
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING, State.RELEASED)
+        await source.move._journal.enter(State.DONE, owes_finish=True)
+        raise SessionLost("the peer closed it")
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    assert (await source.move.run())["outcome"] == "moved"
+    assert len(journal.unsettled()) == 1
+
+
+async def test_after_the_commit_any_failure_is_a_doubt(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
+) -> None:
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING, State.RELEASED)
+        assert source.move.committed
+        raise asyncio.CancelledError
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    with pytest.raises(InDoubtError):
+        await source.move.run()
+    assert source.engine.calls == []
+
+
+async def test_a_cancel_before_the_commit_is_a_cancel(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
+) -> None:
+    frozen = asyncio.Event()
+
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING)
+        frozen.set()
+        await asyncio.Event().wait()
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    running = asyncio.create_task(source.move.run())
+    await frozen.wait()
+    running.cancel()
+    with pytest.raises(CancelledMoveError):
+        await running
+    assert source.engine.status == "running"
+
+
+async def test_a_target_that_never_gets_ready_does_not_hold_the_container(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
+) -> None:
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING)
+        async with source.move._frozen_no_longer_than_bearable():
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(outgoing, "FROZEN_GRACE_S", 0.05)
+    source = Source(journal, tmp_path, monkeypatch, course)
+    with pytest.raises(NoConvergenceError, match="was not ready"):
+        await source.move.run()
+    assert source.engine.status == "running"

@@ -1,0 +1,163 @@
+"""What one host does alone about a move, for every state that its journal can be in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from handover_support import MOVE, POLICY, FakeEngine, host_with, written
+
+from streamhop.engine.docker import EngineError
+from streamhop.handover.journal import Journal
+from streamhop.handover.settling import recover
+from streamhop.handover.settling_here import settle_here
+from streamhop.handover.states import Role, State
+
+IMAGE = {"web:1": "sha256:1"}
+
+
+async def test_a_source_found_frozen_is_thawed_and_owes_an_abort(
+    journal: Journal, tmp_path: Path, gates: list[int]
+) -> None:
+    engine = FakeEngine("paused")
+    written(journal, Role.SOURCE, State.PRECOPY, State.FREEZING, container="c", peer="p:1", restart_policy=POLICY)
+    host = host_with(engine, journal, tmp_path)
+    host.dump_dir(MOVE).mkdir(parents=True)
+    unsettled = await recover(host)
+    assert [(record.state, record.details["owes_abort"]) for record in unsettled] == [(State.ABORTED, True)]
+    assert engine.calls == ["unpause", "restart always"]
+    assert gates == [7]
+    assert not host.dump_dir(MOVE).exists()
+
+
+async def test_a_thaw_that_fails_stays_owed_until_it_is_done(
+    journal: Journal, tmp_path: Path, gates: list[int]
+) -> None:
+    engine = FakeEngine("paused")
+    engine.failing.add("unpause")
+    record = written(journal, Role.SOURCE, State.PRECOPY, State.FREEZING, container="c", peer="p:1")
+    host = host_with(engine, journal, tmp_path)
+    with pytest.raises(EngineError):
+        await settle_here(host, record)
+    found = journal.unsettled()
+    assert [(record.state, record.details["owes_thaw"]) for record in found] == [(State.ABORTED, True)]
+    engine.failing.clear()
+    again = await settle_here(host, found[0])
+    assert engine.status == "running"
+    assert not again.details["owes_thaw"]
+
+
+async def test_a_debt_outlives_the_bound_on_ended_moves(journal: Journal, tmp_path: Path, gates: list[int]) -> None:
+    written(journal, Role.SOURCE, State.PRECOPY, State.ABORTED, container="c", owes_thaw=True)
+    journal.forget_ended(keep=0)
+    engine = FakeEngine("paused")
+    assert await recover(host_with(engine, journal, tmp_path)) == []
+    assert engine.status == "running"
+    journal.forget_ended(keep=0)
+    assert journal.latest(MOVE, Role.SOURCE) is None
+
+
+async def test_a_source_that_was_released_is_never_thawed(journal: Journal, tmp_path: Path, gates: list[int]) -> None:
+    engine = FakeEngine("paused")
+    written(journal, Role.SOURCE, State.PRECOPY, State.FREEZING, State.RELEASED, container="c", peer="p:1")
+    unsettled = await recover(host_with(engine, journal, tmp_path))
+    assert [record.state for record in unsettled] == [State.RELEASED]
+    assert engine.calls == []
+    assert gates == []
+
+
+async def test_precopy_ends_without_touching_the_container(journal: Journal, tmp_path: Path, gates: list[int]) -> None:
+    engine = FakeEngine("running")
+    written(journal, Role.SOURCE, State.PRECOPY, container="c", peer="p:1")
+    assert await recover(host_with(engine, journal, tmp_path)) == []
+    assert engine.calls == []
+    assert journal.unsettled() == []
+
+
+@pytest.mark.parametrize(
+    ("states", "ends"),
+    [
+        ([State.RECEIVING], State.ABORTED),
+        ([State.RECEIVING, State.PREPARED], State.REFUSED),
+        ([State.RECEIVING, State.PREPARED, State.OWNED], State.REFUSED),
+    ],
+)
+async def test_a_target_whose_container_never_ran_clears_up(
+    journal: Journal, tmp_path: Path, states: list[State], ends: State
+) -> None:
+    engine = FakeEngine("created")
+    written(journal, Role.TARGET, *states, container="c", image_loaded=IMAGE)
+    host = host_with(engine, journal, tmp_path)
+    host.spool(MOVE).mkdir(parents=True)
+    assert await recover(host) == []
+    assert engine.calls == ["remove", "rmi web:1"]
+    assert host.restores.forgotten == ["c"]  # type: ignore[attr-defined]
+    assert not host.spool(MOVE).exists()
+    latest = journal.latest(MOVE, Role.TARGET)
+    assert latest is not None
+    assert latest.state is ends
+
+
+async def test_a_name_that_stands_for_another_image_by_now_is_kept(journal: Journal, tmp_path: Path) -> None:
+    engine = FakeEngine("gone")
+    engine.image_id = "sha256:2"
+    written(journal, Role.TARGET, State.RECEIVING, container="c", image_loaded=IMAGE)
+    await recover(host_with(engine, journal, tmp_path))
+    assert engine.calls == ["remove"]
+
+
+@pytest.mark.parametrize("status", ["running", "paused", "exited"])
+async def test_a_target_that_got_go_and_ran_is_never_removed(journal: Journal, tmp_path: Path, status: str) -> None:
+    engine = FakeEngine(status)
+    states = State.RECEIVING, State.PREPARED, State.OWNED
+    written(journal, Role.TARGET, *states, container="c", image_loaded=IMAGE, restart_policy=POLICY)
+    assert await recover(host_with(engine, journal, tmp_path)) == []
+    assert engine.calls == ["restart always"]
+    latest = journal.latest(MOVE, Role.TARGET)
+    assert latest is not None
+    assert latest.state is State.OPEN
+
+
+async def test_a_target_that_got_go_promises_nothing_while_docker_does_not_say(
+    journal: Journal, tmp_path: Path
+) -> None:
+    engine = FakeEngine("running")
+    engine.failing.add("inspect")
+    written(journal, Role.TARGET, State.RECEIVING, State.PREPARED, State.OWNED, container="c", image_loaded=IMAGE)
+    unsettled = await recover(host_with(engine, journal, tmp_path))
+    assert [record.state for record in unsettled] == [State.OWNED]
+    assert engine.calls == []
+
+
+async def test_a_container_gets_its_restart_policy_after_a_crash_between_open_and_that(
+    journal: Journal, tmp_path: Path
+) -> None:
+    engine = FakeEngine("running")
+    written(journal, Role.TARGET, State.RECEIVING, container="c", restart_policy=POLICY)
+    written(journal, Role.TARGET, State.PREPARED, State.OWNED)
+    written(journal, Role.TARGET, State.OPEN, owes_settling_in=True)
+    assert await recover(host_with(engine, journal, tmp_path)) == []
+    assert engine.calls == ["restart always"]
+    assert journal.unsettled() == []
+
+
+@pytest.mark.parametrize(("status", "removed"), [("created", True), ("running", False), ("gone", False)])
+async def test_a_container_made_but_not_noted_is_removed_only_if_it_never_ran(
+    journal: Journal, tmp_path: Path, status: str, *, removed: bool
+) -> None:
+    engine = FakeEngine(status)
+    written(journal, Role.TARGET, State.RECEIVING, creating="web")
+    await recover(host_with(engine, journal, tmp_path))
+    assert (engine.calls == ["remove"]) is removed
+
+
+async def test_one_move_that_cannot_be_settled_does_not_stop_the_others(
+    journal: Journal, tmp_path: Path, gates: list[int]
+) -> None:
+    engine = FakeEngine("paused")
+    engine.failing.add("unpause")
+    written(journal, Role.SOURCE, State.PRECOPY, State.FREEZING, container="c", peer="p:1", restart_policy={})
+    journal.record(b"n" * 16, Role.TARGET, 1, State.RECEIVING, container="d")
+    unsettled = await recover(host_with(engine, journal, tmp_path))
+    assert [record.move for record in unsettled] == [MOVE]
+    assert engine.calls == ["remove"]

@@ -199,16 +199,22 @@ async def _check_name_and_networks(host: Host, request: CreationRequest) -> list
                 "remove it there, or move under another name: PEER:NEWNAME",
             )
         )
-    for network in request.networks:
-        try:
-            await host.engine.inspect_network(network)
-        except NotFound:
-            objections.append(
-                Refusal(f"the target has no network {network!r}", f"create it there: docker network create {network}")
-            )
-        except EngineError as error:
-            objections.append(Refusal(f"the target's network {network!r} cannot be used: {error}", ""))
-    return objections
+    found = [await _network_objection(host, network) for network in request.networks]
+    return objections + [objection for objection in found if objection is not None]
+
+
+async def _network_objection(host: Host, network: str) -> Refusal | None:
+    missing = Refusal(f"the target has no network {network!r}", f"create it there: docker network create {network}")
+    try:
+        found = await host.engine.inspect_network(network)
+    except NotFound:
+        return missing
+    except EngineError as error:
+        return Refusal(f"the target's network {network!r} cannot be used: {error}", "")
+    if found["Driver"] == "host":
+        return Refusal(f"the target's network {network!r} is the host's own", "rename one of them")
+    # Docker takes the beginning of an ID for a name, too.
+    return None if found["Name"] == network else missing
 
 
 def _check_ports(request: CreationRequest) -> list[Refusal]:

@@ -15,8 +15,8 @@ from .states import Role, State
 
 log = logging.getLogger("streamhop.handover")
 
-RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Pauses between attempts; the last one is repeated."""
+RETRY_S = (0.5, 1.0, 2.0, 5.0)
+"""Pauses between attempts; the last one is repeated. Short: a container in doubt runs nowhere meanwhile."""
 
 
 async def recover(host: Host) -> list[Record]:
@@ -41,6 +41,7 @@ async def settle(host: Host, move: bytes, role: Role) -> State | None:
 
     :returns: the state that it ended in here; None if the journal knows nothing of it.
     """
+    told = ""
     for pause_s in chain(RETRY_S, repeat(RETRY_S[-1])):
         try:
             record = await asyncio.to_thread(host.journal.latest, move, role)
@@ -53,6 +54,8 @@ async def settle(host: Host, move: bytes, role: Role) -> State | None:
             if not record.unsettled:
                 return record.state
         except (TimeoutError, *EXPECTED) as error:
-            log.warning("move %s is not settled yet: %s", move.hex()[:8], plain(error))
+            if (reason := plain(error)) != told:
+                log.warning("move %s is not settled yet: %s", move.hex()[:8], reason)
+                told = reason
         await asyncio.sleep(pause_s)
     raise AssertionError("unreachable")

@@ -54,6 +54,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("volume mount", {"Mounts": [{"Type": "volume", "Source": "data", "Target": "/data"}]}, "volume"),
     ("image mount", {"Mounts": [{"Type": "image", "Source": "x", "Target": "/x"}]}, "image"),
     ("mount of no type", {"Mounts": [{"Source": "/", "Target": "/x"}]}, "mount of type"),
+    ("tmpfs mount outside", {"Mounts": [{"Type": "tmpfs", "Target": "/run/../../etc"}]}, "tmpfs at"),
+    ("tmpfs mount relative", {"Mounts": [{"Type": "tmpfs", "Target": "run"}]}, "tmpfs at"),
+    ("Docker's init", {"Init": True}, "--init"),
     ("tmpfs with a source", {"Mounts": [{"Type": "tmpfs", "Source": "/etc", "Target": "/x"}]}, "tmpfs"),
     (
         "tmpfs mount options",

@@ -110,6 +110,53 @@ def test_the_link_is_cut(redis: Edges, phase: str) -> None:
     check_source_is_as_it_was(redis, before, digest, seen)
 
 
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_source_daemon_is_killed(redis: Edges, phase: str) -> None:
+    before, digest = redis.inventory(), dataset(redis.client, "digest", "edge-a:6379", KEYS)
+    with redis.probe("redis") as probe:
+        failed = migrate_and_break(redis, phase, redis.a.kill)
+        redis.a.start()
+        wait_for(lambda: redis.inventory() == before, "nothing is left behind", RECOVERED_S_MAX)
+        seen = probe.stop()
+    assert failed.exit_code == 1, failed
+    check_source_is_as_it_was(redis, before, digest, seen)
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_a_daemon_ends_at_the_point_of_commitment(redis: Edges, side: str, end: str) -> None:
+    """Wherever exactly it hits: one copy runs in the end, with everything that was acknowledged."""
+    digest = dataset(redis.client, "digest", "edge-a:6379", KEYS)
+    daemon = getattr(redis, side)
+
+    def end_and_start_again() -> None:
+        getattr(daemon, end)()
+        daemon.start()
+
+    with redis.probe("redis") as probe:
+        ended = migrate_and_break(redis, "release", end_and_start_again)
+        wait_for(lambda: [state for _, state in where_it_is(redis)] == ["running"], "one copy runs", RECOVERED_S_MAX)
+        seen = probe.stop()
+    ((host, _),) = where_it_is(redis)
+    if side == "b":
+        # The source was there all the time, and knows.
+        assert ended.exit_code == (0 if host == "edge-b" else 1), ended
+    assert dataset(redis.client, "digest", f"{host}:6379", KEYS) == digest
+    assert seen["lost"] == 0
+    left = redis.inventory()
+    assert [found["files"] + found["processes"] for found in left.values()] == [[], []]
+
+
+def where_it_is(edges: Edges) -> list[tuple[str, str]]:
+    """Each host that has the container, running or not, with its state."""
+    return [
+        (name, line.partition(" ")[2])
+        for name, found in edges.inventory().items()
+        for line in found["containers"]
+        if line.startswith("redis ")
+    ]
+
+
 def test_the_target_disk_gets_full(redis: Edges) -> None:
     disk = "/var/lib/streamhop/spool"
     redis.b.stop()

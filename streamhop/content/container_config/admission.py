@@ -121,6 +121,8 @@ def _privileges(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Re
         # A container that may do everything has nothing masked.
         if field in host and not policy.privileged and not core <= set(host[field]):
             yield _refusal(f"system paths to be open ({field})")
+    if host.get("Init"):
+        yield Refusal("a container whose first process is Docker's own (--init) cannot be restored", "run it without")
     if host.get("Runtime", "") not in policy.runtimes:
         yield _refusal(f"the runtime {shown(host.get('Runtime', ''))!r}")
 
@@ -172,6 +174,8 @@ def _mounts(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Refusa
     for mount in host.get("Mounts", ()):
         if mount.get("Type") != "tmpfs" or mount.get("Source"):
             yield _refusal(f"the mount of type {shown(mount.get('Type', ''))} at {shown(mount.get('Target', ''))}")
+        elif not _is_plain_path(mount.get("Target", "")):
+            yield _refusal(f"a tmpfs at {shown(mount.get('Target', ''))!r}")
         elif any(option not in (["exec"], ["noexec"]) for option in mount.get("TmpfsOptions", {}).get("Options", ())):
             yield _refusal(f"the tmpfs options at {shown(mount.get('Target', ''))}")
     for path in body.get("Volumes", ()):
@@ -185,11 +189,15 @@ def _mounts(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Refusa
 
 def _tmpfs(host: Mapping[str, Any]) -> Iterator[Refusal]:
     for path, options in host.get("Tmpfs", {}).items():
-        if not path.startswith("/") or ".." in path.split("/"):
+        if not _is_plain_path(path):
             yield _refusal(f"a tmpfs at {shown(path)!r}")
         for option in options.split(",") if options else ():
             if not _TMPFS_OPTION.fullmatch(option):
                 yield _refusal(f"the tmpfs option {shown(option)!r}")
+
+
+def _is_plain_path(path: str) -> bool:
+    return path.startswith("/") and ".." not in path.split("/")
 
 
 def _kernel(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:

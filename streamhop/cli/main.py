@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -168,25 +170,24 @@ def _follow(client: ControlClient, move: str) -> dict[str, Any]:
     """
     console = Console(stderr=True)
     progress: Progressive = BarProgress(console) if console.is_terminal else PlainProgress(console)
-    seen, interrupted = -1, False
+
+    def interrupted(_number: int, _frame: FrameType | None) -> None:
+        # Not by an exception, which Python drops where it cannot be raised, such as in a finalizer.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        progress.note("cancelling" if client.cancel_move(move) else "too late to cancel: it goes through")
+
+    before = signal.signal(signal.SIGINT, interrupted)
     try:
-        while True:
-            try:
-                for event in client.events(move):
-                    if event["sequence"] <= seen:
-                        continue
-                    progress.event(event)
-                    seen = event["sequence"]
-                    if event["event"] == "finished":
-                        return event
-                raise ControlError("the daemon ended before the move did", "look at its log")
-            except KeyboardInterrupt:
-                if interrupted:
-                    progress.note("left; the daemon goes on with it")
-                    raise
-                interrupted = True
-                progress.note("cancelling" if client.cancel_move(move) else "too late to cancel: it goes through")
+        for event in client.events(move):
+            progress.event(event)
+            if event["event"] == "finished":
+                return event
+        raise ControlError("the daemon ended before the move did", "look at its log")
+    except KeyboardInterrupt:
+        progress.note("left; the daemon goes on with it")
+        raise
     finally:
+        signal.signal(signal.SIGINT, before)
         progress.close()
 
 

@@ -28,12 +28,8 @@ class EventLog:
         self._closed = False
 
     def emit(self, kind: str, **fields: Any) -> None:
-        """Record one event: ``kind`` and JSON-able fields; ``at_s`` is seconds since the log was made.
-
-        ``sequence`` counts them from 0, so that a follower who comes back knows which ones it has seen.
-        """
-        at_s = round(time.monotonic() - self._started, 6)
-        event = {"event": kind, "sequence": self._sequence, "at_s": at_s, **fields}
+        """Record one event: ``kind`` and JSON-able fields; ``at_s`` is seconds since the log was made."""
+        event = {"event": kind, "at_s": round(time.monotonic() - self._started, 6), **fields}
         self._events.append((self._sequence, event))
         self._sequence += 1
         self._wake()

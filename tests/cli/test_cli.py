@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -72,6 +74,9 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.bodies: list[Any] = []
         self.result: dict[str, Any] = REPORT
         self.ends_early = False
+        self.ends_when_cancelled = False
+        self.too_late = False
+        self.cancelled = threading.Event()
         super().__init__(str(path), Handler)
 
 
@@ -101,8 +106,14 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(b'[{"name": "web", "image": "i:1", "status": "Up", "memory": "1 MB"}]')
             return
         end = [] if self.server.ends_early else [{"event": "finished", "at_s": 1.0, "result": self.server.result}]
-        events = [{"sequence": number, **event} for number, event in enumerate([*EVENTS, *end])]
-        self._answer(b"".join(json.dumps(event).encode() + b"\n" for event in events))
+        if self.server.ends_when_cancelled:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert self.server.cancelled.wait(10)
+        self._answer(b"".join(json.dumps(event).encode() + b"\n" for event in [*EVENTS, *end]))
+
+    def do_DELETE(self) -> None:
+        self._answer(json.dumps({"cancelling": not self.server.too_late}).encode(), 202)
+        self.server.cancelled.set()
 
 
 @pytest.fixture
@@ -221,3 +232,18 @@ def test_sizes_and_names_read_well() -> None:
     ]
     assert printable("a\x1b[31m\u202eb\n") == "a\ufffd[31m\ufffdb\ufffd"
     assert report_table(REPORT).row_count >= 8
+
+
+@pytest.mark.parametrize(("too_late", "said"), [(False, "cancelling"), (True, "too late to cancel")])
+def test_an_interrupt_cancels_and_the_progress_goes_on_once(
+    daemon: FakeDaemon, tmp_path: Path, *, too_late: bool, said: str
+) -> None:
+    daemon.result = FAILED | {"code": "cancelled", "exit_code": 20, "reason": "it was cancelled"}
+    daemon.ends_when_cancelled, daemon.too_late = True, too_late
+    handler = signal.getsignal(signal.SIGINT)
+    result = run(tmp_path, "migrate", "web", "edge-b")
+    assert signal.getsignal(signal.SIGINT) == handler
+    assert daemon.cancelled.is_set()
+    assert result.exit_code == 20
+    assert said in result.stderr
+    assert result.stderr.count("something") == 1

@@ -1,0 +1,234 @@
+"""The peers that this daemon trusts: paired ones, kept in its state directory, and those that the configuration names.
+
+A paired peer is one file, ``<name>.json``, written whole or not at all::
+
+    {"name": "edge-b", "id": "MFZWI3D-...", "addresses": ["edge-b:4711"], "certificate": "-----BEGIN ..."}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamhop.config import Address, ConfigError, parse_address
+
+from .certificate import IdentityError, fingerprint_of_pem
+from .device_id import DeviceId
+
+PEERS_MAX = 1000
+FILE_BYTES_MAX = 64 * 1024
+ADDRESSES_MAX = 16
+
+PEER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+"""What a peer may be called: it becomes a file's name, and people type it."""
+
+_SUFFIX = ".json"
+
+
+class PeerBookError(Exception):
+    """A peer is not known, ambiguous, or cannot be kept; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A daemon that is trusted.
+
+    :param addresses: where it may be found, the likeliest first; may be empty for one that only calls.
+    :param certificate: PEM, of which ``id`` is the fingerprint.
+    :param configured: whether the configuration names it, so that only the configuration can change it.
+    """
+
+    name: str
+    id: DeviceId
+    addresses: tuple[Address, ...]
+    certificate: str
+    configured: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if len(self.addresses) > ADDRESSES_MAX:
+            raise PeerBookError(f"{self.name}: more than {ADDRESSES_MAX} addresses")
+
+
+def check_name(name: str) -> str:
+    """``name``, if a peer may be called so.
+
+    :raises PeerBookError: it may not.
+    """
+    if not PEER_NAME.fullmatch(name):
+        raise PeerBookError(f"{name!r} is no name for a peer: letters, digits, '_', '.' and '-', at most 63")
+    return name
+
+
+class PeerBook:
+    """All trusted peers. Every change is on disk when its method returns."""
+
+    def __init__(self, directory: Path, configured: Iterable[Peer] = ()) -> None:
+        """Read what is kept in ``directory``, which is made when the first peer is added.
+
+        :param configured: peers from the configuration; they hide kept ones of the same name or ID.
+        :raises PeerBookError: a file is damaged, or two peers share a name or an ID.
+        """
+        self._directory = directory
+        self._peers: dict[str, Peer] = {}
+        for peer in configured:
+            self._take(peer)
+        ids = {peer.id for peer in self._peers.values()}
+        for peer in map(_read, sorted(directory.glob(f"*{_SUFFIX}")) if directory.is_dir() else ()):
+            if peer.name not in self._peers and peer.id not in ids:
+                self._take(peer)
+
+    def _take(self, peer: Peer) -> None:
+        if peer.name in self._peers:
+            raise PeerBookError(f"two peers are called {peer.name}")
+        if (same := self.by_id(peer.id)) is not None:
+            raise PeerBookError(f"{peer.name} and {same.name} are the same device, {peer.id.short}")
+        if len(self._peers) >= PEERS_MAX:
+            raise PeerBookError(f"more than {PEERS_MAX} peers")
+        self._peers[peer.name] = peer
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(list(self._peers.values()))
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    @property
+    def certificates(self) -> str:
+        """Everybody's certificates, one after the other: what TLS trusts."""
+        return "\n".join(peer.certificate for peer in self._peers.values())
+
+    def by_name(self, name: str) -> Peer | None:
+        """The peer called ``name``, or None."""
+        return self._peers.get(name)
+
+    def by_id(self, identifier: DeviceId) -> Peer | None:
+        """The peer of that ID, or None."""
+        return next((peer for peer in self._peers.values() if peer.id == identifier), None)
+
+    def find(self, text: str) -> Peer:
+        """A peer as people write it: its name, its ID, or the beginning of its ID.
+
+        :raises PeerBookError: there is none, or several IDs begin so.
+        """
+        if text in self._peers:
+            return self._peers[text]
+        plain = text.upper().replace("-", "").strip()
+        beginning = [peer for peer in self._peers.values() if str(peer.id).replace("-", "").startswith(plain)]
+        if len(plain) >= len(DeviceId(bytes(32)).short) and len(beginning) == 1:
+            return beginning[0]
+        if len(beginning) > 1 and plain:
+            names = ", ".join(sorted(peer.name for peer in beginning))
+            raise PeerBookError(f"{text!r} is the beginning of several IDs: {names}")
+        raise PeerBookError(f"{text!r} is not a peer of this host: pair the two, see `streamhop pair --help`")
+
+    def free_name(self, wanted: str, identifier: DeviceId) -> str:
+        """``wanted``, or with a number if another device is called so."""
+        name, number = check_name(wanted), 1
+        while (holder := self._peers.get(name)) is not None and holder.id != identifier:
+            number += 1
+            name = f"{wanted[:56]}-{number}"
+        return name
+
+    # -- changes ---------------------------------------------------------------------------------------------------
+
+    def add(self, peer: Peer) -> None:
+        """Trust ``peer``; one of the same ID is replaced.
+
+        :raises PeerBookError: another one is called so, the configuration names it, or it cannot be written.
+        """
+        before = self.by_id(peer.id)
+        if before is not None:
+            self._check_ours(before)
+        holder = self._peers.get(peer.name)
+        if holder is not None and holder.id != peer.id:
+            raise PeerBookError(f"another peer is called {peer.name} already")
+        if before is None and len(self._peers) >= PEERS_MAX:
+            raise PeerBookError(f"there are {PEERS_MAX} peers already")
+        self._write(peer)
+        if before is not None and before.name != peer.name:
+            self._erase(before)
+        self._peers[peer.name] = peer
+
+    def rename(self, text: str, name: str) -> Peer:
+        """Call a peer ``name`` from now on.
+
+        :raises PeerBookError: as :meth:`find` and :meth:`add`.
+        """
+        found = self.find(text)
+        self._check_ours(found)
+        renamed = Peer(check_name(name), found.id, found.addresses, found.certificate)
+        self.add(renamed)
+        return renamed
+
+    def remove(self, text: str) -> Peer:
+        """Trust a peer no longer; returns it.
+
+        :raises PeerBookError: as :meth:`find`; the configuration names it, or its file cannot be removed.
+        """
+        found = self.find(text)
+        self._check_ours(found)
+        self._erase(found)
+        return found
+
+    @staticmethod
+    def _check_ours(peer: Peer) -> None:
+        if peer.configured:
+            raise PeerBookError(f"{peer.name} is in the configuration: change it there")
+
+    def _path(self, peer: Peer) -> Path:
+        return self._directory / f"{peer.name}{_SUFFIX}"
+
+    def _write(self, peer: Peer) -> None:
+        kept = {
+            "name": peer.name,
+            "id": str(peer.id),
+            "addresses": [str(address) for address in peer.addresses],
+            "certificate": peer.certificate,
+        }
+        temporary = self._directory / f".{peer.name}.new"
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                json.dump(kept, file)
+                file.flush()
+                os.fsync(descriptor)
+            temporary.replace(self._path(peer))
+            _sync(self._directory)
+        except OSError as error:
+            raise PeerBookError(f"{peer.name} cannot be kept: {error}") from error
+
+    def _erase(self, peer: Peer) -> None:
+        try:
+            self._path(peer).unlink(missing_ok=True)
+            _sync(self._directory)
+        except OSError as error:
+            raise PeerBookError(f"{peer.name} cannot be forgotten: {error}") from error
+        self._peers.pop(peer.name, None)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> Peer:
+    try:
+        with path.open("rb") as file:
+            kept = json.loads(file.read(FILE_BYTES_MAX))
+        addresses = tuple(parse_address(str(address)) for address in kept["addresses"])
+        peer = Peer(str(kept["name"]), DeviceId.parse(str(kept["id"])), addresses, str(kept["certificate"]))
+        certified = fingerprint_of_pem(peer.certificate, str(path))
+    except (OSError, ValueError, KeyError, TypeError, ConfigError, IdentityError, PeerBookError) as error:
+        raise PeerBookError(f"{path} is damaged: {error}") from error
+    if certified != peer.id or path.name != f"{peer.name}{_SUFFIX}":
+        raise PeerBookError(f"{path} is damaged: its name, ID and certificate do not belong together")
+    return peer

@@ -135,6 +135,8 @@ def migrate(
     try:
         move = client.start_move(body)
         finished = _follow(client, move)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
     except ControlError as error:
         _complain(error.reason, error.fix, exit_code=error.exit_code)
     result = finished["result"]

@@ -29,6 +29,7 @@ from aiohttp import web
 
 from streamhop.config import ConfigError
 from streamhop.handover.errors import MoveError
+from streamhop.handover.failures import EXPECTED, as_move_error
 from streamhop.handover.moves import MoveRequest, Moves, UnknownMoveError
 
 _BODY_BYTES_MAX = 64 * 1024
@@ -40,7 +41,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def _refusal(status: int, code: str, reason: str, fix: str = "", exit_code: int = 2) -> web.Response:
-    body = {"code": code, "reason": reason, "fix": fix, "exit_code": exit_code, "runs_at": "source"}
+    body = {"code": code, "reason": reason, "fix": fix, "exit_code": exit_code, "runs_at": "unknown"}
     return web.json_response(body, status=status)
 
 
@@ -54,6 +55,8 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return _refusal(400, "usage", str(error))
     except MoveError as error:
         return web.json_response(error.as_json(), status=409)
+    except EXPECTED as error:
+        return web.json_response(as_move_error(error).as_json() | {"runs_at": "unknown"}, status=500)
     except web.HTTPException as error:
         return _refusal(error.status, "http", error.reason)
 

@@ -48,13 +48,13 @@ async def checkpoint(container_id: str, runc_root: Path, image_dir: Path, work_d
         config = Path(private) / "criu.conf"
         await asyncio.to_thread(config.write_text, CRIU_CONFIG, encoding="ascii")
         try:
-            process = await _start(
+            process, cancelled = await _start(
                 checkpoint_command(container_id, runc_root, image_dir, work_dir),
                 {**os.environ, "CRIU_CONFIG_FILE": str(config)},
             )
         except OSError as error:
             raise CheckpointFailed(f"runc cannot be run: {error.strerror}", "install runc, or mend PATH") from error
-        output = await _finish(process, timeout_s)
+        output = await _finish(process, timeout_s, cancelled)
     if process.returncode:
         reason, fix = await asyncio.to_thread(explain_file, work_dir / "dump.log")
         told = output.decode(errors="replace").strip()[-_OUTPUT_CHARACTERS_MAX:]
@@ -67,8 +67,10 @@ def checkpoint_command(container_id: str, runc_root: Path, image_dir: Path, work
     return [*command, "--image-path", str(image_dir), "--work-path", str(work_dir), container_id]
 
 
-async def _start(command: list[str], environment: dict[str, str]) -> asyncio.subprocess.Process:
-    """Start the dump. A cancel meanwhile would lose sight of it, so it takes effect at the next wait."""
+async def _start(
+    command: list[str], environment: dict[str, str]
+) -> tuple[asyncio.subprocess.Process, asyncio.CancelledError | None]:
+    """Start the dump. A cancel meanwhile would lose sight of it, so it is handed on with it."""
     starting = asyncio.ensure_future(
         asyncio.create_subprocess_exec(
             *command,
@@ -79,22 +81,23 @@ async def _start(command: list[str], environment: dict[str, str]) -> asyncio.sub
             start_new_session=True,
         )
     )
-    cancelled = False
+    cancelled = None
     while not starting.done():
         try:
             await asyncio.wait({starting})
-        except asyncio.CancelledError:
-            cancelled = True
-    task = asyncio.current_task()
-    if cancelled and task is not None:
-        task.cancel()
-    return starting.result()
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return starting.result(), cancelled
 
 
-async def _finish(process: asyncio.subprocess.Process, timeout_s: float) -> bytes:
+async def _finish(
+    process: asyncio.subprocess.Process, timeout_s: float, cancelled: asyncio.CancelledError | None
+) -> bytes:
     """What it printed; see :func:`checkpoint` for what happens on a cancel."""
     finishing = asyncio.ensure_future(process.communicate())
     try:
+        if cancelled is not None:
+            raise cancelled
         await asyncio.wait({finishing}, timeout=timeout_s)
     except asyncio.CancelledError:
         with contextlib.suppress(asyncio.CancelledError):

@@ -178,6 +178,11 @@ class Engine:
             created = await self._docker.containers.create(body, name=name)
             return str(created.id)
 
+    async def rename(self, container: str, name: str) -> None:
+        """Call a container ``name`` from now on."""
+        with self._asking(f"cannot rename container {container[:12]} to {_container(name)}"):
+            await self._docker.containers.container(_container(container)).rename(name)
+
     async def start(self, container: str) -> None:
         """Start it; returns when the runtime's ``start`` has returned, which for a restore is after GO."""
         with self._asking(f"cannot start container {container[:12]}"):

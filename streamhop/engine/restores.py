@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -30,7 +31,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .criu_log import explain_file
-from .runtime_create import LINE_BYTES_MAX, SOCKET_NAME
+from .runtime_create import LINE_BYTES_MAX, LOCK, SOCKET_NAME
 
 __all__ = ["Bundle", "PendingRestore", "RestoreFailed", "RestoreServer", "bundle_from_config"]
 
@@ -225,6 +226,19 @@ class PendingRestore:
             stage.set()
 
 
+def _is_over(directory: Path) -> bool:
+    """Whether the runtime is done with a restore: it removed the directory, or died and so let go of the lock in it."""
+    try:
+        with (directory / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return True
+    except BlockingIOError:
+        return False
+    except FileNotFoundError:
+        # No lock yet: Docker may be about to call `create`.
+        return not directory.exists()
+
+
 def _read_config(bundle: Path) -> dict[str, Any]:
     with (bundle / "config.json").open("rb") as file:
         config = json.loads(file.read(CONFIG_BYTES_MAX))
@@ -291,12 +305,13 @@ class RestoreServer:
         directory = self._directory(container)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while directory.exists():  # noqa: ASYNC110 - another process removes it
+                while not _is_over(directory):  # noqa: ASYNC110 - another process ends it
                     await asyncio.sleep(ENDED_POLL_S)
-        return not directory.exists()
+        return _is_over(directory)
 
     def forget(self, container: str) -> None:
         """Withdraw the announcement of a restore whose container is gone. Safe to repeat."""
+        self._pending.pop(container, None)
         shutil.rmtree(self._directory(container), ignore_errors=True)
 
     def _directory(self, container: str) -> Path:

@@ -5,6 +5,7 @@ Standard library only. The conversation with the daemon is lines of JSON over a 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -18,6 +19,9 @@ from .supervisor import HOOK_GO_FIFO, HOOK_STATE_FIFO, Order, Supervisor
 
 SOCKET_NAME = "runtime.sock"
 """The daemon's socket, in its run directory."""
+
+LOCK = "lock"
+"""Held (flock) in a restore's directory for as long as a process of ours is at it."""
 
 LINE_BYTES_MAX = 64 * 1024
 
@@ -50,7 +54,9 @@ def create(call: Call, run_dir: str, restore_dir: str) -> int:
 
 def _create(call: Call, run_dir: Path, restore_dir: Path) -> int:
     bundle = Path(call.options["--bundle"]).absolute()
-    with socket.socket(socket.AF_UNIX) as connection:
+    # The supervisor is a copy of this process, and shares the lock; it lasts until both are gone.
+    with (restore_dir / LOCK).open("wb") as lock, socket.socket(socket.AF_UNIX) as connection:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             connection.connect(str(run_dir / SOCKET_NAME))
             event = {"event": "create", "id": call.id, "bundle": str(bundle)}

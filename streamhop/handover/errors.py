@@ -47,8 +47,8 @@ class PreflightError(MoveError):
     exit_code: ClassVar[int] = 12
 
 
-class NoContainerError(PreflightError):
-    """There is no such container."""
+class NotRunningError(PreflightError):
+    """There is no such container, or it does not run."""
 
     runs_at: ClassVar[str] = "unknown"
 
@@ -99,20 +99,11 @@ class InDoubtError(MoveError):
     runs_at: ClassVar[str] = "nowhere"
 
 
-BY_CODE: dict[str, type[MoveError]] = {
-    cls.code: cls
-    for cls in (
-        MoveError,
-        UnreachableError,
-        PreflightError,
-        RefusedError,
-        NoConvergenceError,
-        ContentError,
-        CancelledMoveError,
-        InDoubtError,
-    )
-}
-"""Closed map from the codes that FAILED and REFUSE carry to the error they mean here."""
+BY_CODE: dict[str, type[MoveError]] = {cls.code: cls for cls in (MoveError, PreflightError, RefusedError, ContentError)}
+"""Closed map from the codes that FAILED and REFUSE may carry to the error they mean here.
+
+Where the container runs is for this side to say: no code of a peer's claims it.
+"""
 
 
 def from_peer(code: str, reason: str, fix: str) -> MoveError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import sqlite3
@@ -73,5 +74,7 @@ def as_move_error(error: BaseException) -> MoveError:
             return MoveError(f"no space left on the device: {failure.filename or failure}", "make room there")
         case TreeApplyError() if "No space left" in str(failure):
             return MoveError(str(failure), "make room there")
+        case asyncio.CancelledError():
+            return MoveError("the daemon was stopped")
         case _:
             return MoveError(plain(failure))

@@ -72,10 +72,8 @@ class MoveJournal:
         log.info("move %s: %s is %s", self._move.hex()[:8], machine.role.value, state.value)
 
     async def note(self, **details: Any) -> None:
-        """Add details to the present state."""
-        state = self._machine.state
-        assert state is not None
-        await in_worker(self._journal.record, self._move, self._machine.role, self._epoch, state, **details)
+        """Add details to the newest record."""
+        await in_worker(self._journal.note, self._move, self._machine.role, **details)
 
     async def latest(self) -> Record | None:
         """What the file says, which is what counts when a promise failed half way. The state follows it."""

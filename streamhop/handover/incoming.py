@@ -47,6 +47,7 @@ from .preflight import check_as_target
 from .receiving import Receiver
 from .settling_here import remove_tree, settle_here
 from .states import Role, State
+from .target_actions import provisional_name
 
 T = TypeVar("T")
 M = TypeVar("M", bound=MoveMessage)
@@ -104,7 +105,9 @@ class IncomingMove:
         if getattr(message, "epoch", self.epoch) < self.epoch:
             raise UnexpectedError(f"{type(message).__name__} of an epoch that is over")
         self._session = session
-        if isinstance(message, Abort):
+        if isinstance(message, Release) and self.state is not State.PREPARED and not self._journal.committed:
+            raise UnexpectedError("RELEASE before PREPARED")
+        if isinstance(message, Abort) and not self._journal.committed:
             if not self._aborted.done():
                 self._aborted.set_result(message.reason)
             return
@@ -238,14 +241,15 @@ class IncomingMove:
         engine, layers = self._host.engine, self._layers
         assert layers is not None
         image = await layers.load(engine)
-        await self._journal.note(image_loaded=layers.brought, creating=manifest.request.name)
+        await self._journal.note(image_loaded=layers.brought)
         names = set(manifest.image.names) - set(layers.names_kept)
         known = {manifest.image_name, f"{manifest.image_name}:latest"} & names
         body = manifest.request.body_with(
             image=manifest.image_name if known else image, runtime=self._host.config.runtime_name
         )
-        container = await engine.create_container(body, manifest.request.name)
+        container = await engine.create_container(body, provisional_name(self.id))
         await self._journal.note(container=container)
+        await engine.rename(container, manifest.request.name)
         return container
 
     async def _unless_start_fails(self, work: Coroutine[Any, Any, T]) -> T:
@@ -256,7 +260,7 @@ class IncomingMove:
         try:
             await asyncio.wait({task, starting}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                await starting
+                starting.result()
                 raise MoveError("Docker started the container without asking for its restore", "run `streamhop setup`")
             return task.result()
         finally:
@@ -288,7 +292,8 @@ class IncomingMove:
         """Wait, for as long as it takes, for the source's word."""
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self._fail_when_aborted())
-            release = await self._next(Release)
+            # Docker may give up on the start meanwhile, such as when it is restarted.
+            release = await self._unless_start_fails(self._next(Release))
             watching.cancel()
         if release.image_digest != digest:
             raise IntegrityError("GO is for another image than the one prepared here")
@@ -309,9 +314,10 @@ class IncomingMove:
         try:
             assert self._starting is not None
             assert self._pending is not None
-            await self._starting
+            await asyncio.wait({self._starting})
+            self._starting.result()
             self._pending.discard()
-            await self._settle_here()
+            await self._settle()
             # What the container had synced at the source is not yet on this host's disk.
             await in_worker(os.sync)
         except EXPECTED as error:
@@ -322,7 +328,7 @@ class IncomingMove:
                     await self._journal.enter(State.DONE)
                 case Release():
                     await self._say_started()
-                case Query():
+                case Query() | Abort():
                     await self._answer_query()
                 case message:
                     log.warning("move %s: %s after the end", self.id.hex()[:8], type(message).__name__)
@@ -342,7 +348,7 @@ class IncomingMove:
         log.info("move %s failed here: %s", self.id.hex()[:8], error.reason)
         try:
             await self._end_restore(error.reason)
-            await self._settle_here()
+            await self._settle()
             if self._pending is not None and not self._is_open():
                 self._pending.discard()
         except EXPECTED as trouble:
@@ -356,7 +362,7 @@ class IncomingMove:
         with contextlib.suppress(SessionLost):
             await self._session.send(self._last_word(before, failure, error))
 
-    async def _settle_here(self) -> None:
+    async def _settle(self) -> None:
         record = await self._journal.latest()
         if record is None:
             await remove_tree(self._spool)

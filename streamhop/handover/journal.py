@@ -87,6 +87,20 @@ class Journal:
                 (move, role.value, epoch, state.value, json.dumps(details)),
             )
 
+    def note(self, move: bytes, role: Role, **details: Any) -> None:
+        """Add details to a move's newest record, whatever its state is by now, and sync it.
+
+        :raises sqlite3.Error: they may not be durable.
+        """
+        with self._lock:
+            self._database.execute(
+                """
+                INSERT INTO record (move, role, epoch, state, details)
+                SELECT move, role, epoch, state, ? FROM record WHERE move = ? AND role = ? ORDER BY number DESC LIMIT 1
+                """,
+                (json.dumps(details), move, role.value),
+            )
+
     def latest(self, move: bytes, role: Role) -> Record | None:
         """What was last promised about ``move`` in ``role``, or None."""
         found = self._records("WHERE move = ? AND role = ?", (move, role.value))

@@ -17,16 +17,16 @@ from streamhop.engine.processes import container_pids, resident_bytes
 from streamhop.net import NetConfig, PeerSession, SessionLost, dial
 from streamhop.telemetry.events import EventLog
 from streamhop_protocol.errors import UnexpectedError
-from streamhop_protocol.messages import Abort, Aborted, Finish, MoveMessage, Offer, Query, Refuse, Release
-from streamhop_protocol.messages import State as StateMessage
+from streamhop_protocol.messages import MoveMessage, Offer, Refuse
 
+from .answering import answer_from_journal
 from .errors import CancelledMoveError, InDoubtError, MoveError, PreflightError
 from .failures import EXPECTED, as_move_error, plain
-from .host import Host, MoveJournal
+from .host import Host
 from .incoming import IncomingMove
 from .outgoing import OutgoingMove
 from .policy import PolicyOptions
-from .preflight import check_as_source
+from .preflight import SourceContainer, check_as_source, find_container
 from .report import Tally
 from .settling import settle
 from .states import Role, State
@@ -96,8 +96,10 @@ class Operation:
             "result": self.result,
         }
 
-    def finish(self, result: dict[str, Any]) -> None:
-        """Note how it ended and let the followers of its events go."""
+    def end(self, result: dict[str, Any]) -> None:
+        """Note how it ended and let the followers of its events go; only the first call counts."""
+        if self.result is not None:
+            return
         self.result = result
         self.log.emit("finished", result=result)
         self.log.close()
@@ -192,7 +194,10 @@ class Moves:
         """Begin to move a container; returns at once.
 
         :raises ConfigError: the peer is neither a known name nor an address.
+        :raises MoveError: the daemon is stopping.
         """
+        if self._stopping:
+            raise MoveError("the daemon is stopping", "start it again")
         peer = resolve_peer(self._host.config, request.peer)
         operation = Operation(request)
         self._operations[operation.id] = operation
@@ -200,6 +205,8 @@ class Moves:
         for key in finished[: max(0, len(self._operations) - OPERATIONS_KEPT_MAX)]:
             del self._operations[key]
         operation.task = self._tasks.create_task(self._carry_out(operation, peer))
+        # One that is cancelled before its first step ends without a word of its own.
+        operation.task.add_done_callback(lambda _: operation.end(CancelledMoveError("it was cancelled").as_json()))
         return operation
 
     def cancel(self, identifier: str) -> bool:
@@ -216,36 +223,47 @@ class Moves:
 
     async def _carry_out(self, operation: Operation, peer: tuple[str, Address]) -> None:
         try:
-            operation.finish(await self._move_away(operation, peer))
+            operation.end(await self._move_away(operation, peer))
         except asyncio.CancelledError:
-            operation.finish(CancelledMoveError("it was cancelled").as_json())
+            operation.end(CancelledMoveError("it was cancelled").as_json())
         except EXPECTED as error:
-            operation.finish(as_move_error(error).as_json())
+            operation.end(as_move_error(error).as_json())
         except Exception as error:
             log.exception("a bug ended a move of %s", operation.request.container)
-            operation.finish(MoveError(f"internal error: {error!r}", "report this, with the daemon's log").as_json())
+            operation.end(MoveError(f"internal error: {error!r}", "report this, with the daemon's log").as_json())
+        finally:
+            await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)
 
     async def _move_away(self, operation: Operation, peer: tuple[str, Address]) -> dict[str, Any]:
         request, events = operation.request, operation.log
         events.emit("phase", phase="preflight")
         tally = Tally()
         tally.timeline.mark("preflight")
-        container = await check_as_source(self._host, request.container, request.new_name)
-        if container.id in self._leaving:
-            raise PreflightError(f"{container.name} is being moved already", "wait for that move, or cancel it")
-        self._leaving.add(container.id)
+        found = await find_container(self._host, request.container)
+        if found["Id"] in self._leaving:
+            raise PreflightError("it is being moved already", "wait for that move, or cancel it")
+        self._leaving.add(found["Id"])
+        try:
+            container = await check_as_source(self._host, found, request.new_name)
+            return await self._hand_over(operation, container, peer, tally)
+        finally:
+            self._leaving.discard(found["Id"])
+
+    async def _hand_over(
+        self, operation: Operation, container: SourceContainer, peer: tuple[str, Address], tally: Tally
+    ) -> dict[str, Any]:
+        request, events = operation.request, operation.log
         policy = request.policy(self._host.config.precopy_s_max)
         move = OutgoingMove(self._host, container, peer, policy, events, tally)
         operation.move = move
         try:
             return await move.run()
         except InDoubtError as error:
-            return await self._settle_soon(move, error, events)
+            return await self._resolve_doubt(move, error, events)
         finally:
-            self._leaving.discard(container.id)
             self.settle(move.id, Role.SOURCE)
 
-    async def _settle_soon(self, move: OutgoingMove, error: InDoubtError, events: EventLog) -> dict[str, Any]:
+    async def _resolve_doubt(self, move: OutgoingMove, error: InDoubtError, events: EventLog) -> dict[str, Any]:
         """Most doubts are a short break of the link: ask again before the user is told."""
         events.emit("remark", text=f"in doubt, asking the peer: {error.reason}")
         settling = self.settle(move.id, Role.SOURCE)
@@ -255,10 +273,11 @@ class Moves:
             await asyncio.wait({settling}, timeout=IN_DOUBT_PATIENCE_S)
         except asyncio.CancelledError:
             raise error from None
-        state = settling.result() if settling.done() and not settling.cancelled() else None
-        if state is State.DONE:
+        # The journal, not the task's result: what is left to tell the peer makes no difference to where it runs.
+        record = await asyncio.to_thread(self._host.journal.latest, move.id, Role.SOURCE)
+        if record is not None and record.state is State.DONE:
             return move.report()
-        if state is State.ABORTED:
+        if record is not None and record.state is State.ABORTED and not record.details.get("owes_thaw"):
             raise MoveError("the target could not start it after GO", "look at the target's log; it runs on here")
         raise error
 
@@ -312,21 +331,16 @@ class Moves:
         elif isinstance(message, Offer):
             await self._offered(session, message)
         else:
-            await self._answer_from_journal(session, message)
+            await answer_from_journal(self._host, session, message)
 
     async def _offered(self, session: PeerSession, offer: Offer) -> None:
         known = await asyncio.to_thread(self._host.journal.latest, offer.move, Role.TARGET)
         if known is not None:
             raise UnexpectedError("a move that is over was offered again")
-        if len(self._incoming) >= INCOMING_MAX:
+        full = f"{INCOMING_MAX} moves to this host are under way" if len(self._incoming) >= INCOMING_MAX else ""
+        if reason := "the daemon is stopping" if self._stopping else full:
             await session.send(
-                Refuse(
-                    move=offer.move,
-                    epoch=offer.epoch,
-                    code="refused",
-                    reason=f"{INCOMING_MAX} moves to this host are under way",
-                    fix="wait for one of them",
-                )
+                Refuse(move=offer.move, epoch=offer.epoch, code="refused", reason=reason, fix="try again later")
             )
             return
         if offer.move in self._incoming:
@@ -345,23 +359,6 @@ class Moves:
             del self._incoming[move.id]
             self.settle(move.id, Role.TARGET)
         await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)
-
-    async def _answer_from_journal(self, session: PeerSession, message: MoveMessage) -> None:
-        """A question about a move of before this daemon's start, or one that is over."""
-        record = await asyncio.to_thread(self._host.journal.latest, message.move, Role.TARGET)
-        state = record.state if record else None
-        epoch = getattr(message, "epoch", record.epoch if record else 1)
-        match message:
-            case Abort() if state in (None, State.RECEIVING, State.ABORTED, State.REFUSED):
-                await session.send(Aborted(move=message.move, epoch=epoch))
-            case Finish():
-                if record is not None and state is State.OPEN:
-                    await MoveJournal(self._host.journal, message.move, Role.TARGET, epoch, state).enter(State.DONE)
-            case Query() | Release() | Abort():
-                name = state.value if state else "unknown"
-                await session.send(StateMessage(move=message.move, epoch=epoch, state=name))
-            case _:
-                raise UnexpectedError(f"{type(message).__name__} of a move that is not under way here")
 
 
 async def _survived(work: Coroutine[Any, Any, T]) -> T | None:

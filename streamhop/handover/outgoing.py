@@ -104,6 +104,7 @@ class OutgoingMove:
         self._tally = tally
         self._journal = MoveJournal(host.journal, self.id, Role.SOURCE, EPOCH)
         self._frozen_at = 0.0
+        self._runs_there = False
         self._wire_bytes = 0
 
     async def run(self) -> dict[str, Any]:
@@ -306,6 +307,7 @@ class OutgoingMove:
         try:
             async with asyncio.timeout(STARTED_S_MAX):
                 await dialogue.answer(Started)
+                self._runs_there = True
         except TimeoutError:
             # It may run there or not: from here on only the answer to a question ends the move.
             raise UnreachableError(f"the peer has not said within {STARTED_S_MAX:.0f} s that it runs there") from None
@@ -335,14 +337,17 @@ class OutgoingMove:
             # What is missing is owed by the journal, and will be done.
             log.warning("move %s is done, but: %s", self.id.hex()[:8], error.reason)
             return None
+        if self._runs_there:
+            self._events.emit("remark", text=f"it runs there; its old copy here is yet to be removed: {error.reason}")
+            return None
         if self._journal.committed:
-            return InDoubtError(
-                f"GO was sent and the peer has not confirmed it: {error.reason}",
-                "restore the link: the daemon goes on asking and finishes by itself",
-            )
+            return _in_doubt(error)
         self._events.emit("remark", text=f"aborting: {error.reason}")
         trouble = await self._undo()
-        if trouble is not None:
+        if self.committed:
+            # GO was promised, though the promise seemed to fail.
+            return _in_doubt(error)
+        if trouble is not None and await self._owes_thaw():
             error = StillFrozenError(f"{error.reason}; what was done could not be undone yet: {plain(trouble)}")
         # The target is told only what is on disk: one that hears ABORT forgets the move.
         if self._journal.state in (None, State.ABORTED) and await self._tell_target(dialogue, error):
@@ -350,6 +355,14 @@ class OutgoingMove:
                 if self._journal.state is not None:
                     await self._journal.note(owes_abort=False)
         return error
+
+    async def _owes_thaw(self) -> bool:
+        """Whether the container may still be frozen; so too if the journal does not say."""
+        try:
+            record = await self._journal.latest()
+        except EXPECTED:
+            return self._journal.state is not State.PRECOPY
+        return record is not None and (record.state is State.FREEZING or bool(record.details.get("owes_thaw")))
 
     async def _undo(self) -> BaseException | None:
         """Let the container go on here; returns what prevented it."""
@@ -390,3 +403,10 @@ class OutgoingMove:
                         return True
         except (TimeoutError, *EXPECTED):
             return False
+
+
+def _in_doubt(cause: MoveError) -> InDoubtError:
+    return InDoubtError(
+        f"GO was sent and the peer has not confirmed it: {cause.reason}",
+        "restore the link: the daemon goes on asking and finishes by itself",
+    )

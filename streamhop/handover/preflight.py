@@ -22,9 +22,11 @@ from streamhop.engine.processes import container_pids, resident_bytes
 from streamhop.engine.setup import registered_run_dir
 from streamhop.engine.upperdir import upperdir_of
 
-from .errors import NoContainerError, PreflightError
+from .errors import InDoubtError, NotRunningError, PreflightError, StillFrozenError
 from .host import Host
+from .journal import Record
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
+from .states import State
 
 PROCESSES_MAX = 4096
 
@@ -46,24 +48,54 @@ class SourceContainer:
     manifest: Manifest
 
 
-async def check_as_source(host: Host, container: str, new_name: str | None) -> SourceContainer:
-    """Look at the container and at this host.
+async def find_container(host: Host, container: str) -> dict[str, Any]:
+    """The container that a user means, if no earlier move has a say in it.
 
     :param container: name or ID as the user wrote it.
+    :returns: what ``docker inspect`` prints about it.
+    :raises NotRunningError: there is none.
+    :raises MoveError: an earlier move of it is not settled; the error says where the container runs.
+    :raises EngineError: Docker does not answer.
+    """
+    try:
+        found = await host.engine.inspect_container(container)
+    except NotFound:
+        raise NotRunningError(f"there is no container {container!r}", "`streamhop ps` lists what runs here") from None
+    for record in await asyncio.to_thread(host.journal.unsettled):
+        if record.details.get("container") == found["Id"]:
+            _refuse_unsettled(record)
+    return found
+
+
+def _refuse_unsettled(record: Record) -> None:
+    if record.state is State.RELEASED:
+        raise InDoubtError(
+            "an earlier move of it is in doubt: GO was sent and the peer has not confirmed it",
+            "do not start or unpause it here: it may run there. Restore the link, the daemon goes on asking",
+        )
+    if record.state is State.FREEZING or record.details.get("owes_thaw"):
+        raise StillFrozenError("an earlier move of it was aborted, and it is not thawed yet")
+    if record.state in (State.PRECOPY, State.RECEIVING, State.PREPARED, State.OWNED):
+        raise PreflightError("it is being moved already", "wait for that move, or cancel it")
+    if record.details.get("owes_settling_in"):
+        raise PreflightError("it has just come from another host, and is not settled in yet", "try again in a moment")
+
+
+async def check_as_source(host: Host, found: dict[str, Any], new_name: str | None) -> SourceContainer:
+    """Look closer at a container and at this host.
+
+    :param found: from :func:`find_container`.
     :param new_name: name at the target, if it is to be another.
-    :raises PreflightError: there is no such container, or it cannot move.
+    :raises PreflightError: it cannot move.
     :raises EngineError: Docker does not answer.
     """
     engine = host.engine
-    try:
-        found = await engine.inspect_container(container)
-    except NotFound:
-        raise NoContainerError(f"there is no container {container!r}", "`streamhop ps` lists what runs here") from None
     capabilities = await host_capabilities(engine)
     objections = unsupported(found)
     objections += [Refusal(problem.reason, problem.fix) for problem in problems(capabilities)]
     if objections:
-        raise _refused(objections)
+        runs = found["State"]["Running"] and not found["State"]["Paused"]
+        raise _refused(objections, PreflightError if runs else NotRunningError)
     init_pid = found["State"]["Pid"]
     processes = await asyncio.to_thread(container_pids, init_pid)
     if len(processes) > PROCESSES_MAX:
@@ -105,9 +137,9 @@ def _check_room_for_dump(host: Host, memory_bytes: int) -> None:
         )
 
 
-def _refused(objections: list[Refusal]) -> PreflightError:
+def _refused(objections: list[Refusal], kind: type[PreflightError]) -> PreflightError:
     more = f" (and {len(objections) - 1} more)" if len(objections) > 1 else ""
-    return PreflightError(f"{objections[0].reason}{more}", objections[0].fix)
+    return kind(f"{objections[0].reason}{more}", objections[0].fix)
 
 
 def _versions(capabilities: HostCapabilities) -> dict[str, str]:

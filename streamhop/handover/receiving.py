@@ -25,6 +25,11 @@ FINAL_PARTS = frozenset({"pages", "files"})
 IMAGE_FILE_BYTES_MAX = 256 * 1024 * 1024
 IMAGE_FILES_MAX = 16384
 
+TREE_ROUNDS_MAX = 1000
+"""Rounds of one tree; an honest source makes as many as of memory, at most 100."""
+
+_LENGTH_BYTES = 4
+
 
 class Receiver:
     """Everything that comes over the streams of one move.
@@ -173,16 +178,18 @@ class _TreeQueue:
 
     async def take(self, stream: IncomingStream) -> None:
         """Spool one round; the peer waits for its end before it sends the next."""
+        if self._taken >= TREE_ROUNDS_MAX:
+            raise LimitError(f"more than {TREE_ROUNDS_MAX} rounds of files")
         path = self._prefix.with_name(f"{self._prefix.name}-{self._taken}")
         self._taken += 1
         hasher = blake3()
         with path.open("xb") as file:
             async for chunk in stream:
-                self._bytes += len(chunk.data)
+                self._bytes += _LENGTH_BYTES + len(chunk.data)
                 if self._bytes > self._bytes_max:
                     raise LimitError(f"more than {self._bytes_max} bytes of files")
                 hasher.update(chunk.data)
-                file.write(len(chunk.data).to_bytes(4, "big"))
+                file.write(len(chunk.data).to_bytes(_LENGTH_BYTES, "big"))
                 await in_worker(file.write, chunk.data)
         if stream.end_attributes.get("digest") != hasher.digest():
             raise IntegrityError("the files that arrived are not those that were sent")
@@ -203,7 +210,7 @@ class _TreeQueue:
 def _apply_tree(path: Path, root: Path, bytes_max: int) -> None:
     applier = TreeApplier(root, allow_devices=False, quota_bytes=bytes_max)
     with path.open("rb") as file:
-        while length := file.read(4):
+        while length := file.read(_LENGTH_BYTES):
             applier.feed(file.read(int.from_bytes(length, "big")))
     applier.finish()
     path.unlink()

@@ -53,9 +53,14 @@ async def settle(host: Host, move: bytes, role: Role) -> State | None:
                 record = await settle_with_peer(host, record)
             if not record.unsettled:
                 return record.state
+            reason = f"{role.value} is {record.state.value}, and the peer's answer did not change that"
         except (TimeoutError, *EXPECTED) as error:
-            if (reason := plain(error)) != told:
-                log.warning("move %s is not settled yet: %s", move.hex()[:8], reason)
-                told = reason
+            reason = plain(error)
+        except Exception as error:
+            log.exception("move %s: a bug, but the move has to end", move.hex()[:8])
+            reason = plain(error)
+        if reason != told:
+            log.warning("move %s is not settled yet: %s", move.hex()[:8], reason)
+            told = reason
         await asyncio.sleep(pause_s)
     raise AssertionError("unreachable")

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from streamhop.engine.docker import NotFound
+from streamhop.engine.docker import EngineError, NotFound
 
 from .concurrency import in_worker
 from .host import Host, MoveJournal
 from .journal import Record
 from .source_actions import allow_restart, thaw
 from .states import Role, State
-from .target_actions import has_started, remove_never_started, remove_remains
+from .target_actions import has_started, provisional_name, remove_never_started, remove_remains
 
 log = logging.getLogger("streamhop.handover")
 
@@ -88,21 +88,40 @@ def restart_policy(record: Record) -> Mapping[str, Any]:
 
 
 async def _settle_target(host: Host, record: Record, journal: MoveJournal) -> None:
-    container = record.details.get("container")
-    if record.state is State.OWNED and container is not None:
-        # GO was received, perhaps followed: it may be about to run while we look.
-        if not await host.restores.ended(container, RUNTIME_ENDS_S_MAX):
-            log.warning("move %s: the runtime has not said how its restore ended", record.move.hex()[:8])
-        if await has_started(host.engine, container):
-            await journal.enter(State.OPEN, owes_settling_in=True)
-    if journal.state is State.OPEN:
-        await _settle_in(host, record, journal)
-    elif record.state in (State.RECEIVING, State.PREPARED, State.OWNED):
+    if record.state in (State.RECEIVING, State.PREPARED):
         await _remove(host, record)
         await journal.enter(State.ABORTED if record.state is State.RECEIVING else State.REFUSED)
+    elif record.state is State.OWNED:
+        if await _may_have_run(host, record, journal):
+            await journal.enter(State.OPEN, owes_settling_in=True)
+        else:
+            await _remove(host, record)
+            await journal.enter(State.REFUSED)
+    if journal.state is State.OPEN or record.details.get("owes_settling_in"):
+        await _make_ordinary(host, record, journal)
 
 
-async def _settle_in(host: Host, record: Record, journal: MoveJournal) -> None:
+async def _may_have_run(host: Host, record: Record, journal: MoveJournal) -> bool:
+    """Whether a container for which GO came runs, ran, or cannot be told from one that did.
+
+    :raises EngineError: that cannot be said now.
+    """
+    if record.details.get("never_started"):
+        return False
+    container = str(record.details["container"])
+    if not await host.restores.ended(container, RUNTIME_ENDS_S_MAX):
+        raise EngineError("the runtime has not said how the restore ended")
+    try:
+        if await has_started(host.engine, container):
+            return True
+    except NotFound:
+        # Nobody here removes it before the note below: it ran, and its owner has removed it since.
+        return True
+    await journal.note(never_started=True)
+    return False
+
+
+async def _make_ordinary(host: Host, record: Record, journal: MoveJournal) -> None:
     """Make it a container like any other."""
     try:
         await allow_restart(host.engine, str(record.details.get("container")), restart_policy(record))
@@ -115,10 +134,10 @@ async def _settle_in(host: Host, record: Record, journal: MoveJournal) -> None:
 async def _remove(host: Host, record: Record) -> None:
     """Remove a container that never ran here, and what was brought for it."""
     container, loaded = record.details.get("container"), record.details.get("image_loaded")
+    if container is None:
+        # The daemon may have ended between creating the container and noting its ID.
+        await remove_never_started(host.engine, provisional_name(record.move), host.config.runtime_name)
     await remove_remains(host.engine, container, loaded if isinstance(loaded, dict) else {})
     if container is not None:
         host.restores.forget(container)
-    elif record.details.get("creating") is not None:
-        # The daemon may have ended between creating the container and noting its ID.
-        await remove_never_started(host.engine, str(record.details["creating"]), host.config.runtime_name)
     await remove_tree(host.spool(record.move))

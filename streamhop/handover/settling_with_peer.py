@@ -77,7 +77,7 @@ async def _tell_abort(record: Record, journal: MoveJournal, session: PeerSession
     if isinstance(answer, Aborted) or (isinstance(answer, StateMessage) and answer.state in _NEVER_STARTS):
         await journal.note(owes_abort=False)
         return
-    log.error("move %s: aborted here, but the peer says %s", record.move.hex()[:8], getattr(answer, "state", answer))
+    raise UnexpectedError(f"aborted here, but the peer says {getattr(answer, 'state', type(answer).__name__)}")
 
 
 async def _tell_finish(record: Record, journal: MoveJournal, session: PeerSession) -> None:

@@ -23,6 +23,11 @@ async def remove_remains(engine: Engine, container: str | None, images: Mapping[
     await remove_brought(engine, images)
 
 
+def provisional_name(move: bytes) -> str:
+    """What the container of a move is called until its ID is in the journal: a name that no other move's has."""
+    return f"streamhop-{move.hex()}"
+
+
 async def remove_never_started(engine: Engine, name: str, runtime: str) -> None:
     """Remove the container ``name`` if it is one that was made for a move and never ran.
 
@@ -37,10 +42,8 @@ async def remove_never_started(engine: Engine, name: str, runtime: str) -> None:
 async def has_started(engine: Engine, container: str) -> bool:
     """Whether the container runs here or ever ran, as Docker sees it.
 
+    :raises NotFound: there is none.
     :raises EngineError: Docker does not say.
     """
-    try:
-        state = (await engine.inspect_container(container))["State"]
-    except NotFound:
-        return False
+    state = (await engine.inspect_container(container))["State"]
     return bool(state["Running"]) or not str(state["StartedAt"]).startswith(_NEVER)

@@ -74,7 +74,7 @@ async def test_a_move_is_started_followed_and_cancelled(
     async with client.get(f"/v1/moves/{identifier}/events") as answer:
         first = json.loads(await answer.content.readline())
         assert first["phase"] == "offer"
-        moves.operations[identifier].finish({"outcome": "moved"})
+        moves.operations[identifier].end({"outcome": "moved"})
         last = json.loads(await answer.content.readline())
         assert last["result"] == {"outcome": "moved"}
         assert await answer.content.read() == b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -216,3 +217,19 @@ async def test_a_run_dir_too_long_for_a_socket(tmp_path: Path) -> None:
 async def test_an_unknown_way_to_treat_connections(pending: PendingRestore, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="TCP"):
         await pending.restore(tmp_path, tmp_path, "magic")
+
+
+async def test_a_restore_is_over_when_the_runtime_lets_go(tmp_path: Path) -> None:
+    server = RestoreServer(tmp_path)
+    directory = tmp_path / "restores" / "c"
+    assert await server.ended("c", 0.01)
+    directory.mkdir(parents=True)
+    # Announced, and Docker has not called the runtime yet.
+    assert not await server.ended("c", 0.01)
+    with (directory / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert not await server.ended("c", 0.01)
+    # The runtime died: nobody holds the lock, though the directory is there.
+    assert await server.ended("c", 0.01)
+    server.forget("c")
+    assert not directory.exists()

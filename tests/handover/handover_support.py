@@ -24,6 +24,7 @@ class FakeEngine:
         self.image_id = "sha256:1"
         self.calls: list[str] = []
         self.failing: set[str] = set()
+        self.asked: list[str] = []
 
     def _note(self, name: str, text: str) -> None:
         if name in self.failing:
@@ -31,6 +32,7 @@ class FakeEngine:
         self.calls.append(text)
 
     async def inspect_container(self, name: str) -> dict[str, Any]:
+        self.asked.append(name)
         if "inspect" in self.failing:
             raise EngineError("Docker does not answer")
         if self.status == "gone":

@@ -44,3 +44,10 @@ def test_codes_are_distinct_and_go_over_the_wire_and_back() -> None:
     assert len({cls.exit_code for cls in BY_CODE.values()}) == len(BY_CODE)
     for code, cls in BY_CODE.items():
         assert type(from_peer(code, "r", "f")) is cls
+
+
+def test_no_code_of_a_peers_says_where_the_container_runs() -> None:
+    for code in ("in_doubt", "cancelled", "still_frozen", "unreachable", "nonsense"):
+        error = from_peer(code, "so it says", "")
+        assert (error.exit_code, error.runs_at) == (1, "source")
+    assert from_peer("refused", "", "").exit_code == 13

@@ -57,3 +57,14 @@ def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"not a database" * 100)
     with pytest.raises(sqlite3.DatabaseError):
         Journal(path)
+
+
+def test_a_note_leaves_the_state_as_it_is_by_then(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.record(MOVE, Role.TARGET, 5, State.OPEN, owes_settling_in=True)
+    journal.record(MOVE, Role.TARGET, 5, State.DONE)
+    journal.note(MOVE, Role.TARGET, owes_settling_in=False)
+    record = journal.latest(MOVE, Role.TARGET)
+    assert record is not None
+    assert (record.state, record.epoch, record.unsettled) == (State.DONE, 5, False)
+    journal.close()

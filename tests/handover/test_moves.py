@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from streamhop.config import Config
 from streamhop.handover import moves as room
+from streamhop.handover.errors import MoveError
 from streamhop.handover.host import Host
 from streamhop.handover.journal import Journal
-from streamhop.handover.moves import Moves
+from streamhop.handover.moves import MoveRequest, Moves
 from streamhop.handover.states import Role, State
+from streamhop_protocol.messages import Offer, Refuse
 
 
 async def test_a_bug_in_a_background_task_does_not_end_the_daemon(
@@ -33,4 +36,27 @@ async def test_a_bug_in_a_background_task_does_not_end_the_daemon(
         still_alive = tasks.create_task(asyncio.sleep(0, True))
     assert still_alive.result()
     assert "a bug ended a background task" in caplog.text
+    journal.close()
+
+
+async def test_a_daemon_that_stops_starts_nothing_and_ends_what_has_not_begun(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    host = Host(Config(), None, journal, None)  # type: ignore[arg-type]  # nothing of it is asked
+    async with asyncio.TaskGroup() as tasks:
+        moves = Moves(host, tasks)
+        operation = moves.start(MoveRequest("web", "10.0.0.1"))
+        moves.stop()
+        with pytest.raises(MoveError, match="stopping"):
+            moves.start(MoveRequest("web", "10.0.0.1"))
+        said: list[Any] = []
+
+        async def send(message: object) -> None:
+            said.append(message)
+
+        session: Any = SimpleNamespace(send=send, peer_name="edge-a")
+        await moves._offered(session, Offer(move=b"m" * 16, epoch=1, manifest={}))
+    assert operation.result is not None
+    assert operation.result["code"] == "cancelled"
+    assert [event["event"] async for event in operation.log.follow()][-1] == "finished"
+    assert [type(message) for message in said] == [Refuse]
     journal.close()

@@ -241,3 +241,57 @@ async def test_a_target_that_never_gets_ready_does_not_hold_the_container(
     with pytest.raises(NoConvergenceError, match="was not ready"):
         await source.move.run()
     assert source.engine.status == "running"
+
+
+async def test_a_go_whose_promise_seemed_to_fail_is_a_doubt(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
+) -> None:
+    record = journal.record
+
+    def durable_but_raises(move: bytes, role: Role, epoch: int, state: State, **details: Any) -> None:
+        record(move, role, epoch, state, **details)
+        if state is State.RELEASED:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING, State.RELEASED)
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    monkeypatch.setattr(journal, "record", durable_but_raises)
+    with pytest.raises(InDoubtError):
+        await source.move.run()
+    assert source.engine.calls == []
+    assert source.session.heard == []
+
+
+async def test_a_copy_that_cannot_be_removed_does_not_make_a_move_fail(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
+) -> None:
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING, State.RELEASED)
+        source.move._runs_there = True
+        raise OSError("Docker is gone")
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    assert (await source.move.run())["outcome"] == "moved"
+    assert [found.state for found in journal.unsettled()] == [State.RELEASED]
+
+
+async def test_what_was_never_frozen_is_not_said_to_be(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
+) -> None:
+    record = journal.record
+
+    def full(move: bytes, role: Role, epoch: int, state: State, **details: Any) -> None:
+        if state is State.ABORTED:
+            raise sqlite3.OperationalError("database or disk is full")
+        record(move, role, epoch, state, **details)
+
+    async def course() -> None:
+        await source.enter(State.PRECOPY)
+        raise SessionLost("gone")
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    monkeypatch.setattr(journal, "record", full)
+    with pytest.raises(UnreachableError):
+        await source.move.run()

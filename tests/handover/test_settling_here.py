@@ -12,6 +12,7 @@ from streamhop.handover.journal import Journal
 from streamhop.handover.settling import recover
 from streamhop.handover.settling_here import settle_here
 from streamhop.handover.states import Role, State
+from streamhop.handover.target_actions import provisional_name
 
 IMAGE = {"web:1": "sha256:1"}
 
@@ -129,6 +130,47 @@ async def test_a_target_that_got_go_promises_nothing_while_docker_does_not_say(
     assert engine.calls == []
 
 
+async def test_a_target_that_got_go_promises_nothing_while_the_runtime_is_at_it(
+    journal: Journal, tmp_path: Path
+) -> None:
+    engine = FakeEngine("created")
+    host = host_with(engine, journal, tmp_path)
+    host.restores.busy = True  # type: ignore[attr-defined]
+    written(journal, Role.TARGET, State.RECEIVING, State.PREPARED, State.OWNED, container="c")
+    assert [record.state for record in await recover(host)] == [State.OWNED]
+    assert engine.calls == []
+
+
+async def test_a_container_that_its_owner_removed_after_go_counts_as_one_that_ran(
+    journal: Journal, tmp_path: Path
+) -> None:
+    written(journal, Role.TARGET, State.RECEIVING, State.PREPARED, State.OWNED, container="c")
+    await recover(host_with(FakeEngine("gone"), journal, tmp_path))
+    assert journal.latest(MOVE, Role.TARGET).state is State.OPEN  # type: ignore[union-attr]
+
+
+async def test_a_removal_after_go_that_was_cut_short_is_finished(journal: Journal, tmp_path: Path) -> None:
+    engine = FakeEngine("created")
+    engine.failing.add("rmi")
+    written(journal, Role.TARGET, State.RECEIVING, State.PREPARED, State.OWNED, container="c", image_loaded=IMAGE)
+    host = host_with(engine, journal, tmp_path)
+    assert [record.state for record in await recover(host)] == [State.OWNED]
+    engine.failing.clear()
+    assert await recover(host) == []
+    assert journal.latest(MOVE, Role.TARGET).state is State.REFUSED  # type: ignore[union-attr]
+
+
+async def test_what_is_owed_is_paid_though_the_source_has_finished_since(journal: Journal, tmp_path: Path) -> None:
+    engine = FakeEngine("running")
+    written(journal, Role.TARGET, State.OPEN, container="c", restart_policy=POLICY, owes_settling_in=True)
+    written(journal, Role.TARGET, State.DONE)
+    host = host_with(engine, journal, tmp_path)
+    host.spool(MOVE).mkdir(parents=True)
+    assert await recover(host) == []
+    assert engine.calls == ["restart always"]
+    assert not host.spool(MOVE).exists()
+
+
 async def test_a_container_gets_its_restart_policy_after_a_crash_between_open_and_that(
     journal: Journal, tmp_path: Path
 ) -> None:
@@ -146,9 +188,11 @@ async def test_a_container_made_but_not_noted_is_removed_only_if_it_never_ran(
     journal: Journal, tmp_path: Path, status: str, *, removed: bool
 ) -> None:
     engine = FakeEngine(status)
-    written(journal, Role.TARGET, State.RECEIVING, creating="web")
+    written(journal, Role.TARGET, State.RECEIVING, name="web")
     await recover(host_with(engine, journal, tmp_path))
     assert (engine.calls == ["remove"]) is removed
+    # Never by the name that it was to have: another move's may be called so.
+    assert engine.asked == [provisional_name(MOVE)]
 
 
 async def test_one_move_that_cannot_be_settled_does_not_stop_the_others(

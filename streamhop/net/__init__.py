@@ -6,9 +6,10 @@ handlers of a :class:`Listener`: connections are driven by the event loop's call
 
 from .config import NetConfig
 from .dialing import dial
-from .errors import SessionLost
+from .errors import SessionLost, UntrustedError
 from .listening import Listener, serve
 from .peer import PeerSession
+from .security import Security, client_context, server_context
 from .streams import Chunk, IncomingStream, OutgoingStream
 
 __all__ = [
@@ -18,7 +19,11 @@ __all__ = [
     "NetConfig",
     "OutgoingStream",
     "PeerSession",
+    "Security",
     "SessionLost",
+    "UntrustedError",
+    "client_context",
     "dial",
     "serve",
+    "server_context",
 ]

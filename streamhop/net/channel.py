@@ -21,6 +21,9 @@ CONTROL_BUFFER_BYTES = 256 * 1024
 class ChannelOwner(Protocol):
     """Who is told what happens on a channel. None of these may raise."""
 
+    def on_made(self, channel: Channel) -> None:
+        """The connection is there, its TLS handshake over; nothing of the peer's has been looked at."""
+
     def on_received(self, channel: Channel) -> None:
         """Something is in :attr:`Channel.inbox`, or the connection has an error."""
 
@@ -45,6 +48,8 @@ class Channel(asyncio.Protocol):
         self.made_at = 0.0
         self.heard_at = 0.0
         self.wire_bytes_sent = 0
+        self.peer: str | None = None
+        """Whose certificate it is, as this side calls it; None without TLS."""
         self.changed = Waker()
         self._config = config
         self._transport: asyncio.Transport | None = None
@@ -63,9 +68,13 @@ class Channel(asyncio.Protocol):
         except OSError:  # the peer is gone already
             self._transport.abort()
             return
-        self.flush()
+        self.owner.on_made(self)
+        if not self._aborted:
+            self.flush()
 
     def data_received(self, data: bytes) -> None:
+        if self._aborted:
+            return
         self.heard_at = time.monotonic()
         self.connection.receive_data(data)
         self._tell_owner()
@@ -107,6 +116,12 @@ class Channel(asyncio.Protocol):
         host, port = self._extra("peername")[:2]
         return str(host), int(port)
 
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The certificate that the peer has proven to own, DER; None if it showed none, or TLS is not used."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        return cast("bytes | None", tls.getpeercert(binary_form=True)) if tls is not None else None
+
     def _extra(self, name: str) -> Any:
         if self._transport is None:
             raise ConnectionResetError("the connection is not made yet")
@@ -118,7 +133,8 @@ class Channel(asyncio.Protocol):
     def carry_payload(self) -> None:
         """Keep nothing in user space: what has not gone to the kernel yet can still be overtaken."""
         if self._transport is not None:
-            self._transport.set_write_buffer_limits(high=0)
+            # Not 0: a TLS transport takes that for "always full".
+            self._transport.set_write_buffer_limits(high=1, low=0)
 
     def write(self, buffers: Iterable[bytes | memoryview]) -> None:
         """Send ``buffers``; they must not change. Without effect once the connection is closing."""

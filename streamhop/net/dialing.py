@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from dataclasses import dataclass, field
 
 from streamhop_protocol.connection import VERSION_MAX, VERSION_MIN, Connection
-from streamhop_protocol.errors import CODES, ProtocolError, UnexpectedError
+from streamhop_protocol.errors import CODES, ProtocolError, TruncatedError, UnexpectedError
 from streamhop_protocol.limits import CONNECTIONS_MAX
 from streamhop_protocol.session import Session
 from streamhop_protocol.signals import Error, Hello, Join, Joined, Signal, Welcome
 
 from .channel import Channel
 from .config import NetConfig
-from .errors import SessionLost
+from .errors import SessionLost, UntrustedError
 from .peer import PeerSession
+from .security import SERVER_NAME, Security
 
 
 class _Dialing:
     """Owns the channels until the session does; whoever waits for an answer waits on the channel itself."""
+
+    def __init__(self, security: Security | None) -> None:
+        self._security = security
+
+    def on_made(self, channel: Channel) -> None:
+        """See :class:`.ChannelOwner`."""
+        if self._security is not None:
+            certificate = channel.peer_certificate
+            channel.peer = self._security.who(certificate) if certificate is not None else None
+            if channel.peer is None:
+                channel.abort()
 
     def on_received(self, channel: Channel) -> None:
         """See :class:`.ChannelOwner`."""
@@ -29,12 +43,27 @@ class _Dialing:
         """See :class:`.ChannelOwner`."""
 
 
-async def _connect(address: tuple[str, int], first: Hello | Join, config: NetConfig, opened: list[Channel]) -> Channel:
-    connection = Connection.dial_control(first) if isinstance(first, Hello) else Connection.dial_payload(first)
-    channel = Channel(connection, _Dialing(), config)
-    opened.append(channel)
-    await asyncio.get_running_loop().create_connection(lambda: channel, *address)
-    return channel
+@dataclass(slots=True)
+class _Dialer:
+    """Opens the connections of one session."""
+
+    config: NetConfig
+    security: Security | None
+    opened: list[Channel] = field(default_factory=list)
+    answered: bool = False
+
+    async def connect(self, address: tuple[str, int], first: Hello | Join) -> Channel:
+        connection = Connection.dial_control(first) if isinstance(first, Hello) else Connection.dial_payload(first)
+        channel = Channel(connection, _Dialing(self.security), self.config)
+        self.opened.append(channel)
+        loop = asyncio.get_running_loop()
+        if self.security is None:
+            await loop.create_connection(lambda: channel, *address)
+        else:
+            await loop.create_connection(
+                lambda: channel, *address, ssl=self.security.context, server_hostname=SERVER_NAME
+            )
+        return channel
 
 
 async def _answer(channel: Channel) -> Signal:
@@ -54,7 +83,8 @@ async def _answer(channel: Channel) -> Signal:
     return body
 
 
-async def _handshake(address: tuple[str, int], config: NetConfig, name: str, opened: list[Channel]) -> PeerSession:
+async def _handshake(dialer: _Dialer, address: tuple[str, int], name: str) -> PeerSession:
+    config = dialer.config
     hello = Hello(
         name=name,
         version_min=VERSION_MIN,
@@ -62,39 +92,49 @@ async def _handshake(address: tuple[str, int], config: NetConfig, name: str, ope
         connections=config.connections,
         streams_max=config.streams_max,
     )
-    control = await _connect(address, hello, config, opened)
+    control = await dialer.connect(address, hello)
     welcome = await _answer(control)
+    dialer.answered = True
     if not isinstance(welcome, Welcome):
         raise UnexpectedError("JOINED instead of WELCOME")
     rtt_s = control.heard_at - control.made_at
     join = Join(session=welcome.session, token=welcome.token)
-    payloads = [await _connect(control.peer_address, join, config, opened) for _ in range(config.connections)]
+    payloads = [await dialer.connect(control.peer_address, join) for _ in range(config.connections)]
     for channel in payloads:
         await _answer(channel)
     session = Session(dialer=True, streams_max_in=config.streams_max, streams_max_out=welcome.streams_max)
-    return PeerSession(config, session, (control, payloads), welcome.name, rtt_s)
+    return PeerSession(config, session, (control, payloads), control.peer or welcome.name, rtt_s)
 
 
-async def dial(host: str, port: int, config: NetConfig, *, name: str) -> PeerSession:
+async def dial(host: str, port: int, config: NetConfig, *, name: str, security: Security | None = None) -> PeerSession:
     """Connect to a peer's listener. Use the session as an async context manager, or close it.
 
     :param name: how this side calls itself, at most 255 bytes.
+    :param security: None for a session in the clear.
     :raises OSError: nobody listens there, or the name of the host is not known.
+    :raises UntrustedError: it is another device than the one asked for, or does not know this one.
     :raises SessionLost: no answer in time, or the peer closed the connection.
     :raises ProtocolError: the peer is no streamhop, or refuses.
     """
     if not 1 <= config.connections < CONNECTIONS_MAX:
         raise ValueError(f"connections = {config.connections} is not between 1 and {CONNECTIONS_MAX - 1}")
-    opened: list[Channel] = []
+    dialer = _Dialer(config, security)
     complete = False
     try:
         async with asyncio.timeout(config.handshake_s_max):
-            session = await _handshake((host, port), config, name, opened)
+            session = await _handshake(dialer, (host, port), name)
         complete = True
+    except ssl.SSLError as error:
+        raise UntrustedError(f"{host}:{port} is not the device that it should be: {error.reason}") from error
+    except (TruncatedError, SessionLost, ConnectionResetError) as error:
+        if security is None or dialer.answered:
+            raise
+        # A listener refuses a certificate only after the dialer's side of the handshake is over: RFC 8446, 2.
+        raise UntrustedError(f"{host}:{port} closed the connection: it may not be paired with this host") from error
     except TimeoutError:
         raise SessionLost(f"no answer from {host}:{port} within {config.handshake_s_max:g} s") from None
     finally:
         if not complete:
-            for channel in opened:
+            for channel in dialer.opened:
                 channel.abort()
     return session

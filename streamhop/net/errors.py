@@ -3,3 +3,7 @@
 
 class SessionLost(Exception):  # noqa: N818 - an event rather than a mistake, and so named by everybody who waits for it
     """The session is over: the text says why. Where the peer broke the protocol that error is the cause."""
+
+
+class UntrustedError(SessionLost):
+    """One of the two sides does not trust the other's certificate; nothing was exchanged."""

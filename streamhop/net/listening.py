@@ -19,6 +19,7 @@ from streamhop_protocol.signals import JOIN_TOKEN_BYTES, SESSION_ID_BYTES, Hello
 from .channel import Channel
 from .config import NetConfig
 from .peer import PeerSession
+from .security import Security
 
 log = logging.getLogger("streamhop.net")
 
@@ -41,8 +42,9 @@ class Listener:
     It owns a task for each session. A handler's error ends that session only.
     """
 
-    def __init__(self, config: NetConfig, name: str, on_session: Handler) -> None:
+    def __init__(self, config: NetConfig, name: str, on_session: Handler, security: Security | None = None) -> None:
         self._config = config
+        self._security = security
         self._name = name
         self._on_session = on_session
         self._loop = asyncio.get_running_loop()
@@ -57,7 +59,10 @@ class Listener:
 
         :raises OSError: the address cannot be used.
         """
-        self._server = await self._loop.create_server(self._newcomer, host, port, start_serving=False)
+        context, seconds = (self._security.context, self._config.handshake_s_max) if self._security else (None, None)
+        self._server = await self._loop.create_server(
+            self._newcomer, host, port, ssl=context, ssl_handshake_timeout=seconds, start_serving=False
+        )
 
     @property
     def port(self) -> int:
@@ -107,6 +112,16 @@ class Listener:
                 for other in (joining.control, *joining.payloads):
                     self._drop(other)
 
+    def on_made(self, channel: Channel) -> None:
+        """See :class:`.ChannelOwner`."""
+        if self._security is None:
+            return
+        certificate = channel.peer_certificate
+        channel.peer = self._security.who(certificate) if certificate is not None else None
+        if channel.peer is None:
+            log.info("a newcomer has a certificate that is trusted no longer")
+            self._drop(channel)
+
     def on_received(self, channel: Channel) -> None:
         """See :class:`.ChannelOwner`."""
         if channel not in self._half_open:
@@ -155,7 +170,8 @@ class Listener:
 
     def _join(self, channel: Channel, join: Join) -> None:
         joining = self._joining.get(join.session)
-        if joining is None or not hmac.compare_digest(joining.token, join.token):
+        known = joining is not None and joining.control.peer == channel.peer
+        if joining is None or not known or not hmac.compare_digest(joining.token, join.token):
             raise UnexpectedError("no session of that ID and token waits for connections")
         joining.payloads.append(channel)
         channel.connection.accept(Joined())
@@ -172,7 +188,8 @@ class Listener:
             dialer=False, streams_max_in=self._config.streams_max, streams_max_out=joining.hello.streams_max
         )
         try:
-            peer = PeerSession(self._config, session, (joining.control, joining.payloads), joining.hello.name, None)
+            name = joining.control.peer or joining.hello.name
+            peer = PeerSession(self._config, session, (joining.control, joining.payloads), name, None)
         except OSError as error:
             log.info("a newcomer was gone as soon as it was there: %s", error)
             for channel in channels:
@@ -198,13 +215,16 @@ class Listener:
             log.error("a session's handler failed", exc_info=error)
 
 
-async def serve(host: str, port: int, config: NetConfig, *, name: str, on_session: Handler) -> Listener:
+async def serve(
+    host: str, port: int, config: NetConfig, *, name: str, on_session: Handler, security: Security | None = None
+) -> Listener:
     """Take a port for sessions. Enter what this returns to accept them; leaving it ends all.
 
     :param name: how this side calls itself, at most 255 bytes.
     :param on_session: runs in a task of its own for each session, which is closed when it returns or raises.
+    :param security: None for sessions in the clear.
     :raises OSError: the address cannot be used.
     """
-    listener = Listener(config, name, on_session)
+    listener = Listener(config, name, on_session, security)
     await listener.bind(host, port)
     return listener

@@ -262,6 +262,9 @@ class PeerSession:
 
     # -- callbacks of the channels ---------------------------------------------------------------------------------
 
+    def on_made(self, channel: Channel) -> None:
+        """See :class:`.ChannelOwner`."""
+
     def on_received(self, channel: Channel) -> None:
         """See :class:`.ChannelOwner`."""
         now = time.monotonic()

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
-from streamhop.net import NetConfig, PeerSession, SessionLost, dial, serve
+from streamhop.net import NetConfig, PeerSession, Security, SessionLost, dial, serve
 from streamhop_protocol.connection import Received, decode_frame, encode_body
 from streamhop_protocol.frames import PREAMBLE, FrameReader
 from streamhop_protocol.messages import Message
@@ -30,14 +30,16 @@ class Acceptors:
 
 
 @contextlib.asynccontextmanager
-async def two_peers(config: NetConfig = CONFIG, **changes: object) -> AsyncIterator[tuple[PeerSession, PeerSession]]:
-    """The dialer's and the acceptor's end of one session."""
+async def two_peers(
+    config: NetConfig = CONFIG, *, security: tuple[Security | None, Security | None] = (None, None), **changes: object
+) -> AsyncIterator[tuple[PeerSession, PeerSession]]:
+    """The dialer's and the acceptor's end of one session; ``security`` is theirs, in this order."""
     config = replace(config, **changes)  # type: ignore[arg-type]  # each test names fields that exist
     accepted = Acceptors()
     async with (
         asyncio.timeout(DEADLINE_S),
-        await serve("127.0.0.1", 0, config, name="edge-b", on_session=accepted) as listener,
-        await dial("127.0.0.1", listener.port, config, name="edge-a") as dialer,
+        await serve("127.0.0.1", 0, config, name="edge-b", on_session=accepted, security=security[1]) as listener,
+        await dial("127.0.0.1", listener.port, config, name="edge-a", security=security[0]) as dialer,
     ):
         yield dialer, await accepted.sessions.get()
 

@@ -1,6 +1,23 @@
 """Who a daemon is, and which others it trusts: keys, device IDs, paired peers, pairing tokens."""
 
-from .certificate import Identity, fingerprint_of_pem, load_or_create
+from .certificate import Identity, IdentityError, fingerprint_of_pem, load_or_create
 from .device_id import BadDeviceIdError, DeviceId
+from .peer_book import ADDRESSES_MAX, PEER_NAME, Peer, PeerBook, PeerBookError
+from .token import BadTokenError, PairingToken, proof
 
-__all__ = ["BadDeviceIdError", "DeviceId", "Identity", "fingerprint_of_pem", "load_or_create"]
+__all__ = [
+    "ADDRESSES_MAX",
+    "PEER_NAME",
+    "BadDeviceIdError",
+    "BadTokenError",
+    "DeviceId",
+    "Identity",
+    "IdentityError",
+    "PairingToken",
+    "Peer",
+    "PeerBook",
+    "PeerBookError",
+    "fingerprint_of_pem",
+    "load_or_create",
+    "proof",
+]

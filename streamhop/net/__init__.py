@@ -9,12 +9,13 @@ from .dialing import dial
 from .errors import SessionLost, UntrustedError
 from .listening import Listener, serve
 from .peer import PeerSession
-from .security import Security, client_context, server_context
+from .security import KnownPeer, Security, client_context, server_context
 from .streams import Chunk, IncomingStream, OutgoingStream
 
 __all__ = [
     "Chunk",
     "IncomingStream",
+    "KnownPeer",
     "Listener",
     "NetConfig",
     "OutgoingStream",

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 from streamhop_protocol.connection import Connection, Received
 
 from .config import NetConfig
+from .security import KnownPeer
 from .sockets import SocketLike, tune
 from .waking import Waker
 
@@ -48,8 +49,8 @@ class Channel(asyncio.Protocol):
         self.made_at = 0.0
         self.heard_at = 0.0
         self.wire_bytes_sent = 0
-        self.peer: str | None = None
-        """Whose certificate it is, as this side calls it; None without TLS."""
+        self.peer: KnownPeer | None = None
+        """Whose certificate it is; None without TLS."""
         self.changed = Waker()
         self._config = config
         self._transport: asyncio.Transport | None = None
@@ -121,6 +122,20 @@ class Channel(asyncio.Protocol):
         """The certificate that the peer has proven to own, DER; None if it showed none, or TLS is not used."""
         tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
         return cast("bytes | None", tls.getpeercert(binary_form=True)) if tls is not None else None
+
+    @property
+    def application_protocol(self) -> str | None:
+        """What both sides agreed to speak over TLS, RFC 7301; None without TLS."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        return cast("str | None", tls.selected_alpn_protocol()) if tls is not None else None
+
+    def hand_over(self, protocol: asyncio.Protocol) -> None:
+        """Let ``protocol`` have the connection; this channel is over."""
+        transport, self._transport = self._transport, None
+        self._aborted = True
+        if transport is not None:
+            transport.set_protocol(protocol)
+            protocol.connection_made(transport)
 
     def _extra(self, name: str) -> Any:
         if self._transport is None:

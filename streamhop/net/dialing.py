@@ -16,7 +16,7 @@ from .channel import Channel
 from .config import NetConfig
 from .errors import SessionLost, UntrustedError
 from .peer import PeerSession
-from .security import SERVER_NAME, Security
+from .security import SERVER_NAME, KnownPeer, Security
 
 
 class _Dialing:
@@ -103,7 +103,8 @@ async def _handshake(dialer: _Dialer, address: tuple[str, int], name: str) -> Pe
     for channel in payloads:
         await _answer(channel)
     session = Session(dialer=True, streams_max_in=config.streams_max, streams_max_out=welcome.streams_max)
-    return PeerSession(config, session, (control, payloads), control.peer or welcome.name, rtt_s)
+    peer = control.peer or KnownPeer(welcome.name, welcome.name)
+    return PeerSession(config, session, (control, payloads), peer, rtt_s)
 
 
 async def dial(host: str, port: int, config: NetConfig, *, name: str, security: Security | None = None) -> PeerSession:

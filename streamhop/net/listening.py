@@ -19,9 +19,11 @@ from streamhop_protocol.signals import JOIN_TOKEN_BYTES, SESSION_ID_BYTES, Hello
 from .channel import Channel
 from .config import NetConfig
 from .peer import PeerSession
-from .security import Security
+from .security import ALPN_PAIRING, GuestHandler, KnownPeer, Security
 
 log = logging.getLogger("streamhop.net")
+
+GUEST_BUFFER_BYTES = 32 * 1024
 
 Handler = Callable[[PeerSession], Awaitable[None]]
 
@@ -53,6 +55,7 @@ class Listener:
         """Oldest first."""
         self._joining: dict[bytes, _Joining] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sessions: set[PeerSession] = set()
 
     async def bind(self, host: str, port: int) -> None:
         """Take the port; connections are accepted only once the listener is entered.
@@ -118,9 +121,34 @@ class Listener:
             return
         certificate = channel.peer_certificate
         channel.peer = self._security.who(certificate) if certificate is not None else None
-        if channel.peer is None:
-            log.info("a newcomer has a certificate that is trusted no longer")
-            self._drop(channel)
+        if channel.peer is not None:
+            return
+        serve = self._security.guests() if self._security.guests is not None else None
+        if certificate is None and serve is not None and channel.application_protocol == ALPN_PAIRING:
+            self._half_open.pop(channel).cancel()
+            channel.hand_over(self._guest(serve))
+            return
+        log.info("a newcomer is refused: %s", "it is trusted no longer" if certificate else "it has no certificate")
+        self._drop(channel)
+
+    def _guest(self, serve: GuestHandler) -> asyncio.Protocol:
+        reader = asyncio.StreamReader(limit=GUEST_BUFFER_BYTES)
+
+        def met(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = self._loop.create_task(self._serve_guest(serve(reader, writer)))
+            self._tasks.add(task)
+            task.add_done_callback(self._served)
+
+        return asyncio.StreamReaderProtocol(reader, met)
+
+    async def _serve_guest(self, serving: Awaitable[None]) -> None:
+        await serving
+
+    def end_sessions_of(self, peer: str) -> None:
+        """End every session with the peer that is called so."""
+        for session in list(self._sessions):
+            if session.peer_name == peer:
+                session.fail(UnexpectedError("the two hosts are not paired any longer"))
 
     def on_received(self, channel: Channel) -> None:
         """See :class:`.ChannelOwner`."""
@@ -188,8 +216,8 @@ class Listener:
             dialer=False, streams_max_in=self._config.streams_max, streams_max_out=joining.hello.streams_max
         )
         try:
-            name = joining.control.peer or joining.hello.name
-            peer = PeerSession(self._config, session, (joining.control, joining.payloads), name, None)
+            known = joining.control.peer or KnownPeer(joining.hello.name, joining.hello.name)
+            peer = PeerSession(self._config, session, (joining.control, joining.payloads), known, None)
         except OSError as error:
             log.info("a newcomer was gone as soon as it was there: %s", error)
             for channel in channels:
@@ -201,8 +229,12 @@ class Listener:
 
     async def _serve(self, peer: PeerSession) -> None:
         log.info("session with %s (%s:%d)", peer.peer_name, *peer.peer_address)
-        async with peer:
-            await self._on_session(peer)
+        self._sessions.add(peer)
+        try:
+            async with peer:
+                await self._on_session(peer)
+        finally:
+            self._sessions.discard(peer)
 
     def _served(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

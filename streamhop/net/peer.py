@@ -35,6 +35,7 @@ from .config import NetConfig
 from .errors import SessionLost
 from .link import SAMPLE_S_MIN, GoodputEstimate, RttWindow, fragment_bytes, unsent_bytes
 from .packing import CodecThreads
+from .security import KnownPeer
 from .sockets import limit_unsent, read_tcp_info, use_congestion_control
 from .streams import IncomingStream, OutgoingStream
 from .waking import Waker
@@ -54,16 +55,19 @@ class PeerSession:
         config: NetConfig,
         session: Session,
         channels: tuple[Channel, list[Channel]],
-        peer_name: str,
+        peer: KnownPeer,
         rtt_s: float | None,
     ) -> None:
         """Take over channels whose handshake is done.
 
         :param channels: the control connection, the payload connections.
+        :param peer: who is at the other end.
         :param rtt_s: round trip seen in the handshake, if this side saw one.
         """
         self.session = session
-        self.peer_name = peer_name
+        self.peer_name = peer.name
+        self.peer_reference = peer.reference
+        """Stays the same when this side calls the peer otherwise; in the clear it is what the peer calls itself."""
         self.threads = CodecThreads(config.codec_threads)
         self._config = config
         self._control, self._payloads = channels

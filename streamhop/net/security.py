@@ -6,19 +6,42 @@ sends is looked at before its certificate is known.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 ALPN_SESSION = "streamhop/1"
 """What a session's connections say they speak, RFC 7301."""
 
+ALPN_PAIRING = "streamhop-pair/1"
+"""What a guest says that has no certificate to show yet."""
+
 SERVER_NAME = "streamhop"
 """Sent in the clear by every dialer: it must tell nothing."""
 
-Who = Callable[[bytes], str | None]
-"""From a certificate in DER form to the name of the peer it belongs to; None if it is nobody's."""
+
+@dataclass(frozen=True, slots=True)
+class KnownPeer:
+    """Who a certificate belongs to.
+
+    :param name: what this side calls the peer now.
+    :param reference: what stays the same when it is called otherwise.
+    """
+
+    name: str
+    reference: str
+
+
+Who = Callable[[bytes], KnownPeer | None]
+"""From a certificate in DER form to the peer it belongs to; None if it is nobody's."""
+
+GuestHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""Hears out one guest; must not raise what a guest can cause."""
+
+Guests = Callable[[], GuestHandler | None]
+"""Gives what serves a guest; None if nobody is expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +50,24 @@ class Security:
 
     :param context: made by :func:`server_context` or :func:`client_context`.
     :param who: asked for each connection when its TLS handshake is over.
+    :param guests: takes over a connection that came without a certificate, in order to be paired.
     """
 
     context: ssl.SSLContext
     who: Who
+    guests: Guests | None = None
 
 
 def server_context(certificate: Path, key: Path, trusted: str) -> ssl.SSLContext:
-    """A listener's context: dialers must show one of the certificates in ``trusted``.
+    """A listener's context: dialers must show one of the certificates in ``trusted``, or none and be guests.
 
     :param trusted: PEM, any number of certificates; more can be added with ``load_verify_locations`` at any time.
     :raises OSError: the files cannot be read or do not belong together (``ssl.SSLError`` is one).
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, trusted)
+    # One that is shown is verified all the same; without one the listener hears only what a guest has to say.
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols([ALPN_SESSION, ALPN_PAIRING])
     # A resumed session would bring back a peer that has been unpaired since.
     context.num_tickets = 0
     return context

@@ -10,7 +10,7 @@ import pytest
 from support.net_helpers import CONFIG, DEADLINE_S, Acceptors, two_peers
 
 from streamhop.identity import DeviceId, Identity, load_or_create
-from streamhop.net import Security, UntrustedError, client_context, dial, serve, server_context
+from streamhop.net import KnownPeer, Security, UntrustedError, client_context, dial, serve, server_context
 from streamhop_protocol.errors import TruncatedError
 from streamhop_protocol.messages import Query, StreamKind
 
@@ -32,8 +32,10 @@ class Device:
     def trust(self, other: Device) -> None:
         self.trusted[other.identity.id] = other.name
 
-    def who(self, certificate: bytes) -> str | None:
-        return self.trusted.get(DeviceId.of_certificate(certificate))
+    def who(self, certificate: bytes) -> KnownPeer | None:
+        identifier = DeviceId.of_certificate(certificate)
+        name = self.trusted.get(identifier)
+        return None if name is None else KnownPeer(name, str(identifier))
 
     def server(self, *others: Device) -> Security:
         for other in others:
@@ -132,7 +134,7 @@ async def test_a_dialer_without_a_certificate_is_refused(a: Device, b: Device) -
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.load_verify_locations(cadata=b.pem)
-    await refused(b.server(a), Security(context, lambda _: "b"))
+    await refused(b.server(a), Security(context, lambda _: KnownPeer("b", "b")))
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2])

@@ -1,0 +1,181 @@
+"""Finds peers by what people or the journal call them, dials them, and tells whose a certificate is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from streamhop.config import Address, Config, parse_address
+from streamhop.identity import DeviceId, Identity, Peer, PeerBook, PeerBookError
+from streamhop.net import (
+    KnownPeer,
+    NetConfig,
+    PeerSession,
+    Security,
+    SessionLost,
+    client_context,
+    dial,
+    server_context,
+)
+
+log = logging.getLogger("streamhop.peering")
+
+
+class NotPairedError(Exception):
+    """The peer is not one that this host trusts."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTarget:
+    """A peer to be dialed.
+
+    :param name: for people.
+    :param addresses: where it may be, the likeliest first; at least one.
+    :param peer: whom it must be; None if sessions are in the clear.
+    """
+
+    name: str
+    addresses: tuple[Address, ...]
+    peer: Peer | None = None
+
+    @property
+    def reference(self) -> str:
+        """What finds it again after a restart, even if it is called otherwise by then: for the journal."""
+        return _known(self.peer).reference if self.peer is not None else str(self.addresses[0])
+
+
+class PeerDirectory:
+    """See the module. Without an identity every session is in the clear, and addresses are all that there is.
+
+    :param identity: this daemon, or None for sessions in the clear.
+    :param book: whom it trusts.
+    """
+
+    def __init__(self, config: Config, identity: Identity | None, book: PeerBook) -> None:
+        self.identity = identity
+        self.book = book
+        self._config = config
+        self._listening: Security | None = None
+        self.on_unpaired: Callable[[str], None] | None = None
+        """Called with the name of a peer that is trusted no longer."""
+
+    # -- finding ---------------------------------------------------------------------------------------------------
+
+    def find(self, text: str) -> PeerTarget:
+        """A peer as a user or the journal writes it: its name, its ID or the beginning of it; in the clear an address.
+
+        :raises NotPairedError: nobody is called so, or it is known but has no address.
+        :raises ConfigError: in the clear, what is neither a known name nor an address.
+        """
+        if self.identity is None:
+            address = self._config.peers.get(text) or parse_address(text)
+            return PeerTarget(text if text in self._config.peers else str(address), (address,))
+        try:
+            peer = self.book.find(text)
+        except PeerBookError as error:
+            raise NotPairedError(str(error)) from error
+        configured = self._config.peers.get(peer.name)
+        addresses = ((configured,) if configured else ()) + peer.addresses
+        if not addresses:
+            raise NotPairedError(f"{peer.name} is paired, but no address of it is known: add one to [peers]")
+        return PeerTarget(peer.name, addresses, peer)
+
+    def all(self) -> list[PeerTarget]:
+        """Every known peer that has an address."""
+        if self.identity is None:
+            return [PeerTarget(name, (address,)) for name, address in self._config.peers.items()]
+        found = []
+        for peer in self.book:
+            try:
+                found.append(self.find(peer.name))
+            except NotPairedError as error:
+                log.debug("%s", error)
+        return found
+
+    # -- connecting ------------------------------------------------------------------------------------------------
+
+    async def dial(self, target: PeerTarget, connections: int) -> PeerSession:
+        """A session with ``target``, at the first of its addresses where it is.
+
+        :raises OSError: none of the addresses answers; the last one's error.
+        :raises SessionLost: it does not answer in time, or is another device.
+        :raises ProtocolError: what answers is no streamhop, or refuses.
+        """
+        config = NetConfig(connections=connections)
+        security = self._dialing(target.peer)
+        failure: Exception | None = None
+        for address in target.addresses:
+            try:
+                return await dial(address.host, address.port, config, name=self._config.name, security=security)
+            except (OSError, SessionLost) as error:
+                failure = error
+        assert failure is not None
+        raise failure
+
+    def _dialing(self, peer: Peer | None) -> Security | None:
+        if self.identity is None or peer is None:
+            return None
+        context = client_context(self.identity.certificate, self.identity.key, peer.certificate)
+
+        def who(certificate: bytes) -> KnownPeer | None:
+            return _known(peer) if DeviceId.of_certificate(certificate) == peer.id else None
+
+        return Security(context, who)
+
+    def listening(self) -> Security | None:
+        """What a listener is to be given; peers paired later are let in too."""
+        if self.identity is None:
+            return None
+        if self._listening is None:
+            context = server_context(self.identity.certificate, self.identity.key, self.book.certificates)
+            self._listening = Security(context, self.who)
+        return self._listening
+
+    def who(self, certificate: bytes) -> KnownPeer | None:
+        """The trusted peer that has ``certificate``, or None."""
+        peer = self.book.by_id(DeviceId.of_certificate(certificate))
+        return _known(peer) if peer is not None else None
+
+    # -- changes ---------------------------------------------------------------------------------------------------
+
+    def add(self, peer: Peer) -> None:
+        """Trust ``peer`` from now on.
+
+        :raises PeerBookError: as :meth:`PeerBook.add`.
+        """
+        before = self.book.by_id(peer.id)
+        self.book.add(peer)
+        if self._listening is not None:
+            self._listening.context.load_verify_locations(cadata=peer.certificate)
+        log.info("%s (%s) is paired with this host", peer.name, peer.id.short)
+        if before is not None and before.name != peer.name:
+            self._drop(before.name)
+
+    def rename(self, text: str, name: str) -> Peer:
+        """Call a peer ``name``; its live sessions, known by the old name, end.
+
+        :raises PeerBookError: as :meth:`PeerBook.rename`.
+        """
+        before = self.book.find(text)
+        renamed = self.book.rename(text, name)
+        self._drop(before.name)
+        return renamed
+
+    def remove(self, text: str) -> Peer:
+        """Trust a peer no longer; its live sessions end at once.
+
+        :raises PeerBookError: as :meth:`PeerBook.remove`.
+        """
+        removed = self.book.remove(text)
+        log.info("%s (%s) is unpaired", removed.name, removed.id.short)
+        self._drop(removed.name)
+        return removed
+
+    def _drop(self, name: str) -> None:
+        if self.on_unpaired is not None:
+            self.on_unpaired(name)
+
+
+def _known(peer: Peer) -> KnownPeer:
+    return KnownPeer(peer.name, str(peer.id))

@@ -62,10 +62,13 @@ class Config:
     """How this daemon calls itself towards peers and people."""
 
     listen: Address = Address("127.0.0.1")
-    """Where peers connect. Without pairing there is no encryption: keep to loopback or a trusted link."""
+    """Where peers connect."""
 
     peers: Mapping[str, Address] = field(default_factory=dict)
-    """Names for peers, so that one can write ``streamhop migrate web edge-b``."""
+    """Addresses of peers by name; for paired ones they come before those that were learnt when pairing."""
+
+    plaintext: bool = False
+    """Sessions in the clear with anybody who connects, without pairing: for a link that is trusted otherwise."""
 
     control_socket: Path = Path("/run/streamhop/control.sock")
     """Unix socket of the local control API."""
@@ -105,6 +108,8 @@ def _convert(name: str, value: Any, where: str) -> Any:
         return parse_address(value)
     if kind == "Path" and isinstance(value, str):
         return Path(value)
+    if kind == "bool" and (isinstance(value, bool) or value in ("true", "false")):
+        return value in (True, "true")
     if kind == "str" and isinstance(value, str):
         return value
     if kind in ("int", "float") and not isinstance(value, bool):
@@ -148,15 +153,3 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
         if value is not None:
             values[name] = _convert(name, value, f"--{name.replace('_', '-')}")
     return replace(Config(), **values)
-
-
-def resolve_peer(config: Config, text: str) -> tuple[str, Address]:
-    """A peer as the user wrote it: a name from the configuration, else an address.
-
-    :returns: name to show, address to dial.
-    :raises ConfigError: neither.
-    """
-    if text in config.peers:
-        return text, config.peers[text]
-    address = parse_address(text)
-    return str(address), address

@@ -11,6 +11,7 @@ import sqlite3
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +19,7 @@ import uvloop
 
 from streamhop.config import Config, ConfigError, load
 from streamhop.control.api import serve_control
+from streamhop.control.peering import PeeringApi
 from streamhop.engine.docker import Engine, EngineError
 from streamhop.engine.restores import RestoreServer
 from streamhop.engine.setup import SetupError, containers_of, register, reload_engine, unregister
@@ -26,11 +28,13 @@ from streamhop.handover.host import Host
 from streamhop.handover.journal import Journal
 from streamhop.handover.moves import Moves
 from streamhop.handover.settling import recover
+from streamhop.identity import IdentityError, PeerBook, PeerBookError, load_or_create
 from streamhop.net import Listener, NetConfig, serve
+from streamhop.peering import Pairing, PeerDirectory, reachable_addresses
 
 log = logging.getLogger("streamhop")
 
-_HOPELESS = (ConfigError, EngineError, OSError, sqlite3.Error)
+_HOPELESS = (ConfigError, EngineError, IdentityError, PeerBookError, OSError, sqlite3.Error)
 """Without Docker, a port, a socket or a journal there is nothing to serve."""
 
 _LOOPBACK = ("127.", "::1", "localhost")
@@ -68,7 +72,9 @@ async def _run(config: Config) -> None:
         stack.callback(journal.close)
         engine = await stack.enter_async_context(Engine())
         restores = await stack.enter_async_context(RestoreServer(config.run_dir))
-        host = Host(config, engine, journal, restores)
+        identity = None if config.plaintext else load_or_create(config.state_dir / "identity")
+        peers = PeerDirectory(config, identity, PeerBook(config.state_dir / "peers"))
+        host = Host(config, engine, journal, restores, peers)
         unsettled = await recover(host)
         _remove_stray_files(config)
         async with asyncio.TaskGroup() as tasks:
@@ -76,12 +82,17 @@ async def _run(config: Config) -> None:
             for record in unsettled:
                 moves.settle(record.move, record.role)
             listen = config.listen
-            network = NetConfig(connections=config.connections)
-            async with (
-                await _listen(config, network, moves),
-                serve_control(moves, config.control_socket),
-            ):
-                if not listen.host.startswith(_LOOPBACK):
+            pairing = None
+            if identity is not None:
+                addresses = reachable_addresses(config.name, listen, listen.port)
+                pairing = Pairing(peers, identity, config.name, addresses)
+            peering = PeeringApi(config.name, peers, pairing)
+            listener = await _listen(config, moves, peers, pairing)
+            peers.on_unpaired = listener.end_sessions_of
+            async with listener, serve_control(moves, config.control_socket, peering):
+                if identity is not None:
+                    log.info("this device is %s", identity.id)
+                elif not listen.host.startswith(_LOOPBACK):
                     log.warning("%s: peers are neither authenticated nor encrypted; trust the link", listen)
                 log.info("%s listens on %s, control on %s", config.name, listen, config.control_socket)
                 await stop.wait()
@@ -89,10 +100,14 @@ async def _run(config: Config) -> None:
                 moves.stop()
 
 
-async def _listen(config: Config, network: NetConfig, moves: Moves) -> Listener:
+async def _listen(config: Config, moves: Moves, peers: PeerDirectory, pairing: Pairing | None) -> Listener:
     host, port = config.listen.host, config.listen.port
+    security = peers.listening()
+    if security is not None and pairing is not None:
+        security = replace(security, guests=lambda: pairing.serve if pairing.inviting else None)
+    network = NetConfig(connections=config.connections)
     try:
-        return await serve(host, port, network, name=config.name, on_session=moves.on_session)
+        return await serve(host, port, network, name=config.name, on_session=moves.on_session, security=security)
     except OSError as error:
         raise ConfigError(f"cannot listen on {config.listen}: {plain(error)}") from error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streamhop.config import Address, Config, ConfigError, load, parse_address, resolve_peer
+from streamhop.config import Address, Config, ConfigError, load, parse_address
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -29,9 +29,16 @@ def test_flags_win_over_environment_wins_over_file(tmp_path: Path) -> None:
 
 def test_peers_are_names_for_addresses(tmp_path: Path) -> None:
     config = load(written(tmp_path, '[peers]\nedge-b = "10.0.0.2"\nedge-c = "[fe80::1]:9"\n'), {}, {})
-    assert resolve_peer(config, "edge-b") == ("edge-b", Address("10.0.0.2", 4711))
-    assert resolve_peer(config, "edge-c") == ("edge-c", Address("fe80::1", 9))
-    assert resolve_peer(config, "192.0.2.1:80") == ("192.0.2.1:80", Address("192.0.2.1", 80))
+    assert config.peers == {"edge-b": Address("10.0.0.2", 4711), "edge-c": Address("fe80::1", 9)}
+
+
+def test_plaintext_is_asked_for_in_so_many_words(tmp_path: Path) -> None:
+    assert not Config().plaintext
+    assert load(written(tmp_path, "plaintext = true\n"), {}, {}).plaintext
+    assert load(written(tmp_path, ""), {"STREAMHOP_PLAINTEXT": "true"}, {}).plaintext
+    for text in ('plaintext = "yes"\n', "plaintext = 1\n"):
+        with pytest.raises(ConfigError, match="plaintext"):
+            load(written(tmp_path, text), {}, {})
 
 
 @pytest.mark.parametrize(

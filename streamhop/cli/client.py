@@ -81,6 +81,14 @@ class ControlClient:
         with self._ask("GET", route) as response:
             return json.load(response)
 
+    def change(self, method: str, route: str, body: Any = None) -> Any:
+        """POST, PATCH or DELETE; returns the JSON that is answered.
+
+        :raises ControlError:
+        """
+        with self._ask(method, route, body) as response:
+            return json.load(response)
+
     def start_move(self, body: dict[str, Any]) -> str:
         """Start a move; returns its ID.
 

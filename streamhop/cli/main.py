@@ -7,9 +7,11 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 import click
 from rich.console import Console
@@ -206,7 +208,65 @@ def ps(client: ControlClient, form: str) -> None:
 @click.pass_obj
 def peers(client: ControlClient, form: str) -> None:
     """List the known peers and whether they answer."""
-    _list(client, "/v1/peers", form, ["name", "address", "status", "calls_itself", "rtt_ms"])
+    _list(client, "/v1/peers", form, ["name", "address", "status", "rtt_ms"])
+
+
+@cli.command(name="id")
+@_format_option
+@click.pass_obj
+def identity(client: ControlClient, form: str) -> None:
+    """Show this host's device ID, by which its peers know it."""
+    found = _ask(lambda: client.get("/v1/identity"))
+    click.echo(json.dumps(found) if form == "json" else found["id"] or "none: plaintext is set in the configuration")
+
+
+@cli.command()
+@click.argument("token", required=False)
+@click.argument("name", required=False)
+@click.option("--expires", type=Duration(), help="How long a new token is good for. [default: 10m]")
+@_format_option
+@click.pass_obj
+def pair(client: ControlClient, token: str | None, name: str | None, expires: float | None, form: str) -> None:
+    """Make two hosts trust each other.
+
+    Without TOKEN, print one: it is a secret, good for one pairing. With TOKEN, which the other host has printed, pair
+    this host with it, and call it NAME here. Peers may send containers: pair only hosts that you trust.
+    """
+    if token is None:
+        body = {} if expires is None else {"seconds": expires}
+        made = _ask(lambda: client.change("POST", "/v1/invitations", body))
+        if form == "json":
+            click.echo(json.dumps(made))
+            return
+        click.echo(made["token"])
+        click.echo(
+            f"good for {made['seconds'] / 60:g} minutes and one pairing; on the other host: streamhop pair TOKEN",
+            err=True,
+        )
+        return
+    if expires is not None:
+        raise click.UsageError("--expires is for making a token, not for using one")
+    peer = _ask(lambda: client.change("POST", "/v1/peers", {"token": token, "name": name}))
+    click.echo(json.dumps(peer) if form == "json" else f"paired with {printable(peer['name'])}, {peer['id']}")
+
+
+@cli.command()
+@click.argument("peer")
+@click.argument("name")
+@click.pass_obj
+def rename(client: ControlClient, peer: str, name: str) -> None:
+    """Call a paired PEER, a name or the beginning of an ID, NAME on this host."""
+    renamed = _ask(lambda: client.change("PATCH", f"/v1/peers/{quote(peer, safe='')}", {"name": name}))
+    click.echo(f"{renamed['id']} is called {printable(renamed['name'])} now")
+
+
+@cli.command()
+@click.argument("peer")
+@click.pass_obj
+def unpair(client: ControlClient, peer: str) -> None:
+    """Trust PEER no longer; its connections end at once."""
+    removed = _ask(lambda: client.change("DELETE", f"/v1/peers/{quote(peer, safe='')}"))
+    click.echo(f"{printable(removed['name'])}, {removed['id']}, is trusted no longer")
 
 
 @cli.command()
@@ -223,6 +283,13 @@ def version(client: ControlClient, form: str) -> None:
         return
     for name, text in versions.items():
         click.echo(f"{name:12} {printable(text)}")
+
+
+def _ask(question: Callable[[], Any]) -> Any:
+    try:
+        return question()
+    except ControlError as error:
+        _complain(error.reason, error.fix, exit_code=error.exit_code)
 
 
 def _list(client: ControlClient, route: str, form: str, columns: list[str]) -> None:

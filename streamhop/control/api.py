@@ -32,6 +32,8 @@ from streamhop.handover.errors import MoveError
 from streamhop.handover.failures import EXPECTED, as_move_error
 from streamhop.handover.moves import MoveRequest, Moves, UnknownMoveError
 
+from .peering import PeeringApi
+
 _BODY_BYTES_MAX = 64 * 1024
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}")
@@ -102,8 +104,9 @@ def move_request_from_json(body: Any) -> MoveRequest:
 class ControlApi:
     """HTTP handlers over one :class:`Moves`."""
 
-    def __init__(self, moves: Moves) -> None:
+    def __init__(self, moves: Moves, peering: PeeringApi | None = None) -> None:
         self._moves = moves
+        self._peering = peering
 
     def application(self) -> web.Application:
         """The aiohttp application with every route."""
@@ -120,6 +123,8 @@ class ControlApi:
                 web.delete("/v1/moves/{id}", self._cancel),
             ]
         )
+        if self._peering is not None:
+            app.add_routes(self._peering.routes())
         return app
 
     async def _version(self, _request: web.Request) -> web.Response:
@@ -163,14 +168,14 @@ class ControlApi:
 
 
 @asynccontextmanager
-async def serve_control(moves: Moves, socket_path: Path) -> AsyncIterator[None]:
+async def serve_control(moves: Moves, socket_path: Path, peering: PeeringApi | None = None) -> AsyncIterator[None]:
     """Serve the API on ``socket_path`` (mode 0600) while the context is open.
 
     :raises OSError: the socket cannot be made, or another daemon serves it.
     """
     socket_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     await _remove_stale(socket_path)
-    runner = web.AppRunner(ControlApi(moves).application(), access_log=None)
+    runner = web.AppRunner(ControlApi(moves, peering).application(), access_log=None)
     await runner.setup()
     mask = os.umask(0o177)
     try:

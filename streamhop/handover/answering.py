@@ -22,7 +22,7 @@ async def answer_from_journal(host: Host, session: PeerSession, message: MoveMes
     """
     record = await asyncio.to_thread(host.journal.latest, message.move, Role.TARGET)
     kind = type(message).__name__
-    if record is not None and record.details.get("peer") != session.peer_name:
+    if record is not None and record.details.get("peer") != session.peer_reference:
         raise UnexpectedError(f"{kind} of a move that another peer offered")
     epoch = getattr(message, "epoch", record.epoch if record else 1)
     if record is not None and epoch != record.epoch:

@@ -40,6 +40,13 @@ class UnreachableError(MoveError):
     exit_code: ClassVar[int] = 10
 
 
+class UnpairedError(MoveError):
+    """The peer is not one that this host trusts, or does not trust this host."""
+
+    code: ClassVar[str] = "not_paired"
+    exit_code: ClassVar[int] = 11
+
+
 class PreflightError(MoveError):
     """This container cannot be moved, or not to that peer; found before anything was touched."""
 

@@ -12,10 +12,11 @@ from streamhop.engine.checkpoint import CheckpointFailed
 from streamhop.engine.docker import EngineError
 from streamhop.engine.netgate import GateError
 from streamhop.engine.restores import RestoreFailed
-from streamhop.net import SessionLost
+from streamhop.net import SessionLost, UntrustedError
+from streamhop.peering import NotPairedError
 from streamhop_protocol.errors import IntegrityError, LimitError, ProtocolError
 
-from .errors import ContentError, MoveError, PreflightError, RefusedError, UnreachableError
+from .errors import ContentError, MoveError, PreflightError, RefusedError, UnpairedError, UnreachableError
 
 EXPECTED = (
     MoveError,
@@ -24,6 +25,7 @@ EXPECTED = (
     RestoreFailed,
     GateError,
     SessionLost,
+    NotPairedError,
     ProtocolError,
     TreeApplyError,
     UnsupportedTree,
@@ -58,6 +60,8 @@ def as_move_error(error: BaseException) -> MoveError:
     match failure:
         case MoveError():
             return failure
+        case NotPairedError() | UntrustedError():
+            return UnpairedError(str(failure), "pair the two hosts: streamhop pair")
         case SessionLost():
             return UnreachableError(f"the connection to the peer was lost: {failure}", "check the link, then try again")
         case IntegrityError():

@@ -11,6 +11,7 @@ from typing import Any
 from streamhop.config import Config
 from streamhop.engine.docker import Engine
 from streamhop.engine.restores import RestoreServer
+from streamhop.peering import PeerDirectory
 
 from .concurrency import in_worker, uninterrupted
 from .journal import Journal, Record
@@ -27,6 +28,7 @@ class Host:
     engine: Engine
     journal: Journal
     restores: RestoreServer
+    peers: PeerDirectory
 
     def spool(self, move: bytes) -> Path:
         """Where what arrives for ``move`` is kept until it is used; on disk."""

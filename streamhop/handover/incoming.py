@@ -74,7 +74,7 @@ class IncomingMove:
     def __init__(self, host: Host, session: PeerSession, offer: Offer) -> None:
         self.id = offer.move
         self.epoch = offer.epoch
-        self.peer_name = session.peer_name
+        self._peer_reference = session.peer_reference
         self._host = host
         self._session = session
         self._offer = offer
@@ -100,7 +100,7 @@ class IncomingMove:
 
         :raises UnexpectedError: a lower epoch, another peer, or more messages than any honest peer sends.
         """
-        if session.peer_name != self.peer_name:
+        if session.peer_reference != self._peer_reference:
             raise UnexpectedError(f"{type(message).__name__} of a move that another peer offered")
         if getattr(message, "epoch", self.epoch) < self.epoch:
             raise UnexpectedError(f"{type(message).__name__} of an epoch that is over")
@@ -158,7 +158,7 @@ class IncomingMove:
         )
         await self._journal.enter(
             State.RECEIVING,
-            peer=self.peer_name,
+            peer=self._peer_reference,
             name=manifest.request.name,
             restart_policy=dict(manifest.request.restart_policy),
         )

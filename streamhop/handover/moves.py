@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from streamhop import __version__
-from streamhop.config import Address, resolve_peer
 from streamhop.engine.capabilities import host_capabilities
 from streamhop.engine.processes import container_pids, resident_bytes
-from streamhop.net import NetConfig, PeerSession, SessionLost, dial
+from streamhop.net import PeerSession, SessionLost
+from streamhop.peering import NotPairedError, PeerTarget
 from streamhop.telemetry.events import EventLog
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import MoveMessage, Offer, Refuse
@@ -155,24 +155,21 @@ class Moves:
         return rows
 
     async def peers(self) -> list[dict[str, Any]]:
-        """The configured peers and whether they answer."""
-        known = self._host.config.peers.items()
-        return list(await asyncio.gather(*(self._ask_peer(name, address) for name, address in known)))
+        """The known peers and whether they answer."""
+        return list(await asyncio.gather(*(self._ask_peer(target) for target in self._host.peers.all())))
 
-    async def _ask_peer(self, name: str, address: Address) -> dict[str, Any]:
-        row: dict[str, Any] = {"name": name, "address": str(address)}
-        config = NetConfig(connections=1)
+    async def _ask_peer(self, target: PeerTarget) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "name": target.name,
+            "id": str(target.peer.id) if target.peer is not None else None,
+            "address": ", ".join(map(str, target.addresses)),
+        }
         try:
-            async with await dial(address.host, address.port, config, name=self._host.config.name) as session:
+            async with await self._host.peers.dial(target, connections=1) as session:
                 rtt_s = session.rtt_s
-                return {
-                    **row,
-                    "status": "answers",
-                    "calls_itself": session.peer_name,
-                    "rtt_ms": None if rtt_s is None else round(rtt_s * 1000, 1),
-                }
+                return {**row, "status": "answers", "rtt_ms": None if rtt_s is None else round(rtt_s * 1000, 1)}
         except EXPECTED as error:
-            return {**row, "status": f"does not answer: {plain(error)}", "calls_itself": None, "rtt_ms": None}
+            return {**row, "status": f"does not answer: {plain(error)}", "rtt_ms": None}
 
     # -- outgoing --------------------------------------------------------------------------------------------------
 
@@ -193,12 +190,15 @@ class Moves:
     def start(self, request: MoveRequest) -> Operation:
         """Begin to move a container; returns at once.
 
-        :raises ConfigError: the peer is neither a known name nor an address.
-        :raises MoveError: the daemon is stopping.
+        :raises ConfigError: in the clear, the peer is neither a known name nor an address.
+        :raises MoveError: the peer is not paired, or the daemon is stopping.
         """
         if self._stopping:
             raise MoveError("the daemon is stopping", "start it again")
-        peer = resolve_peer(self._host.config, request.peer)
+        try:
+            peer = self._host.peers.find(request.peer)
+        except NotPairedError as error:
+            raise as_move_error(error) from error
         operation = Operation(request)
         self._operations[operation.id] = operation
         finished = [key for key, old in self._operations.items() if old.result is not None]
@@ -221,7 +221,7 @@ class Moves:
             return False
         return operation.task.cancel()
 
-    async def _carry_out(self, operation: Operation, peer: tuple[str, Address]) -> None:
+    async def _carry_out(self, operation: Operation, peer: PeerTarget) -> None:
         try:
             operation.end(await self._move_away(operation, peer))
         except asyncio.CancelledError:
@@ -234,7 +234,7 @@ class Moves:
         finally:
             await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)
 
-    async def _move_away(self, operation: Operation, peer: tuple[str, Address]) -> dict[str, Any]:
+    async def _move_away(self, operation: Operation, peer: PeerTarget) -> dict[str, Any]:
         request, events = operation.request, operation.log
         events.emit("phase", phase="preflight")
         tally = Tally()
@@ -250,7 +250,7 @@ class Moves:
             self._leaving.discard(found["Id"])
 
     async def _hand_over(
-        self, operation: Operation, container: SourceContainer, peer: tuple[str, Address], tally: Tally
+        self, operation: Operation, container: SourceContainer, peer: PeerTarget, tally: Tally
     ) -> dict[str, Any]:
         request, events = operation.request, operation.log
         policy = request.policy(self._host.config.precopy_s_max)

@@ -15,11 +15,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from streamhop.config import Address
 from streamhop.engine.checkpoint import checkpoint
 from streamhop.engine.docker import runc_root
 from streamhop.engine.processes import ProcessRef, container_pids
-from streamhop.net import NetConfig, PeerSession, dial
+from streamhop.net import PeerSession, UntrustedError
+from streamhop.peering import PeerTarget
 from streamhop.telemetry.events import EventLog
 from streamhop_protocol.messages import (
     Abort,
@@ -46,6 +46,7 @@ from .errors import (
     NoConvergenceError,
     PreflightError,
     StillFrozenError,
+    UnpairedError,
     UnreachableError,
 )
 from .failures import EXPECTED, as_move_error, first_failure, plain
@@ -90,7 +91,7 @@ class OutgoingMove:
         self,
         host: Host,
         container: SourceContainer,
-        peer: tuple[str, Address],
+        peer: PeerTarget,
         options: PolicyOptions,
         events: EventLog,
         tally: Tally,
@@ -98,7 +99,7 @@ class OutgoingMove:
         self.id = secrets.token_bytes(16)
         self._host = host
         self._container = container
-        self._peer_name, self._address = peer
+        self._peer = peer
         self._options = options
         self._events = events
         self._tally = tally
@@ -115,19 +116,21 @@ class OutgoingMove:
         :raises MoveError: it was not moved. Unless it is :class:`InDoubtError` the container runs here as before.
         """
         self._phase("connect")
-        config = NetConfig(connections=self._host.config.connections)
         try:
-            session = await dial(self._address.host, self._address.port, config, name=self._host.config.name)
+            session = await self._host.peers.dial(self._peer, self._host.config.connections)
+        except UntrustedError as error:
+            raise UnpairedError(f"{self._peer.name}: {error}", "pair the two hosts: streamhop pair") from error
         except EXPECTED as error:
-            where = self._peer_name if self._peer_name == str(self._address) else f"{self._peer_name} ({self._address})"
+            places = ", ".join(map(str, self._peer.addresses))
+            where = self._peer.name if self._peer.name == places else f"{self._peer.name} ({places})"
             raise UnreachableError(
                 f"{where} cannot be reached: {plain(error)}",
                 "check that streamhop runs there and listens on that address"
-                if self._peer_name in self._host.config.peers
+                if self._peer.name != places
                 else "it is none of the peers in the configuration, so it was taken for an address",
             ) from error
         async with session:
-            if session.peer_name == self._host.config.name:
+            if self._peer.peer is None and session.peer_name == self._host.config.name:
                 raise PreflightError(
                     f"the peer calls itself {session.peer_name}, like this host: it is this host, or two share a name",
                     "give each daemon a name of its own",
@@ -154,7 +157,7 @@ class OutgoingMove:
 
     def report(self) -> dict[str, Any]:
         """What a finished move tells the user."""
-        return self._tally.report(self._container.name, self._host.config.name, self._peer_name, self._wire_bytes)
+        return self._tally.report(self._container.name, self._host.config.name, self._peer.name, self._wire_bytes)
 
     def _phase(self, name: str) -> None:
         self._tally.timeline.mark(name)
@@ -169,7 +172,7 @@ class OutgoingMove:
             State.PRECOPY,
             container=container.id,
             name=container.name,
-            peer=str(self._address),
+            peer=self._peer.reference,
             new_name=container.manifest.request.name,
             restart_policy=dict(container.restart_policy),
         )

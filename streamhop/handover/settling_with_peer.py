@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from streamhop.config import parse_address
-from streamhop.net import NetConfig, PeerSession, dial
+from streamhop.net import PeerSession
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Abort, Aborted, Finish, MoveMessage, Query, Release, Started
 from streamhop_protocol.messages import State as StateMessage
@@ -37,13 +36,13 @@ async def settle_with_peer(host: Host, record: Record) -> Record:
     :param record: the newest record of a move in the role of the source, RELEASED or with a debt to the peer.
     :returns: its newest record now.
     :raises MoveError: the target cannot be reached; repeat it later. So too for the others.
+    :raises NotPairedError: it is not trusted any longer.
     :raises TimeoutError: it does not answer.
     :raises ProtocolError: it answers nonsense.
     :raises EngineError: Docker would not do what follows from the answer.
     """
     journal = MoveJournal(host.journal, record.move, Role.SOURCE, record.epoch, record.state)
-    address = parse_address(str(record.details["peer"]))
-    session = await dial(address.host, address.port, NetConfig(connections=1), name=host.config.name)
+    session = await host.peers.dial(host.peers.find(str(record.details["peer"])), connections=1)
     async with session, asyncio.timeout(ANSWER_S_MAX):
         if record.state is State.RELEASED:
             await _ask_whether_it_runs(host, record, journal, session)

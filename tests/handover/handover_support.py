@@ -10,6 +10,8 @@ from streamhop.engine.docker import EngineError, NotFound
 from streamhop.handover.host import Host
 from streamhop.handover.journal import Journal, Record
 from streamhop.handover.states import Role, State
+from streamhop.identity import PeerBook
+from streamhop.peering import PeerDirectory
 
 MOVE = b"m" * 16
 POLICY = {"Name": "always", "MaximumRetryCount": 0}
@@ -87,9 +89,9 @@ class FakeRestores:
 
 def host_with(engine: FakeEngine, journal: Journal, tmp_path: Path) -> Host:
     """A host of fakes with a real journal and real directories."""
-    config = Config(state_dir=tmp_path, run_dir=tmp_path / "run", name="here")
+    config = Config(state_dir=tmp_path, run_dir=tmp_path / "run", name="here", plaintext=True)
     fakes: Any = engine, FakeRestores()
-    return Host(config, fakes[0], journal, fakes[1])
+    return Host(config, fakes[0], journal, fakes[1], PeerDirectory(config, None, PeerBook(tmp_path / "peers")))
 
 
 def written(journal: Journal, role: Role, *states: State, **details: Any) -> Record:

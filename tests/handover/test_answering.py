@@ -17,8 +17,8 @@ from streamhop_protocol.messages import State as StateMessage
 
 
 class FakeSession:
-    def __init__(self, peer_name: str = "edge-a") -> None:
-        self.peer_name = peer_name
+    def __init__(self, peer_reference: str) -> None:
+        self.peer_reference = peer_reference
         self.said: list[Message] = []
 
     async def send(self, message: Message) -> None:

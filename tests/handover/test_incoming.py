@@ -20,7 +20,7 @@ from streamhop_protocol.messages import State as StateMessage
 
 
 class FakeSession:
-    peer_name = "edge-a"
+    peer_reference = "edge-a"
 
     def __init__(self) -> None:
         self.said: list[Message] = []

@@ -8,11 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from handover_support import FakeEngine, host_with
 
-from streamhop.config import Config
 from streamhop.handover import moves as room
 from streamhop.handover.errors import MoveError
-from streamhop.handover.host import Host
 from streamhop.handover.journal import Journal
 from streamhop.handover.moves import MoveRequest, Moves
 from streamhop.handover.states import Role, State
@@ -27,7 +26,7 @@ async def test_a_bug_in_a_background_task_does_not_end_the_daemon(
 
     monkeypatch.setattr(room, "settle", broken)
     journal = Journal(tmp_path / "journal.sqlite")
-    host = Host(Config(), None, journal, None)  # type: ignore[arg-type]  # nothing of it is asked
+    host = host_with(FakeEngine("gone"), journal, tmp_path)
     async with asyncio.TaskGroup() as tasks:
         moves = Moves(host, tasks)
         settling = moves.settle(b"m" * 16, Role.SOURCE)
@@ -41,7 +40,7 @@ async def test_a_bug_in_a_background_task_does_not_end_the_daemon(
 
 async def test_a_daemon_that_stops_starts_nothing_and_ends_what_has_not_begun(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.sqlite")
-    host = Host(Config(), None, journal, None)  # type: ignore[arg-type]  # nothing of it is asked
+    host = host_with(FakeEngine("gone"), journal, tmp_path)
     async with asyncio.TaskGroup() as tasks:
         moves = Moves(host, tasks)
         operation = moves.start(MoveRequest("web", "10.0.0.1"))
@@ -53,7 +52,7 @@ async def test_a_daemon_that_stops_starts_nothing_and_ends_what_has_not_begun(tm
         async def send(message: object) -> None:
             said.append(message)
 
-        session: Any = SimpleNamespace(send=send, peer_name="edge-a")
+        session: Any = SimpleNamespace(send=send, peer_reference="edge-a")
         await moves._offered(session, Offer(move=b"m" * 16, epoch=1, manifest={}))
     assert operation.result is not None
     assert operation.result["code"] == "cancelled"

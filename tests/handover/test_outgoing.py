@@ -27,6 +27,7 @@ from streamhop.handover.policy import PolicyOptions
 from streamhop.handover.report import Tally
 from streamhop.handover.states import Role, State
 from streamhop.net import SessionLost
+from streamhop.peering import PeerDirectory, PeerTarget
 from streamhop.telemetry.events import EventLog
 from streamhop_protocol.messages import Abort, Aborted, Message
 
@@ -71,7 +72,7 @@ class Source:
         self.move: Any = OutgoingMove(
             host_with(self.engine, journal, tmp_path),
             container,
-            ("edge-b", Address("127.0.0.1", 4711)),
+            PeerTarget("edge-b", (Address("127.0.0.1", 4711),)),
             PolicyOptions(),
             EventLog(),
             Tally(),
@@ -83,7 +84,7 @@ class Source:
         async def move(*_: Any) -> None:
             await course()
 
-        monkeypatch.setattr(outgoing, "dial", dial)
+        monkeypatch.setattr(PeerDirectory, "dial", dial)
         monkeypatch.setattr(outgoing, "ABORT_ANSWER_S", 0.1)
         self.move._move = move
 

@@ -9,10 +9,11 @@ from typing import Any, Self
 import pytest
 from handover_support import MOVE, POLICY, FakeEngine, host_with, written
 
-from streamhop.handover import settling, settling_with_peer
+from streamhop.handover import settling
 from streamhop.handover.journal import Journal
 from streamhop.handover.settling import settle
 from streamhop.handover.states import Role, State
+from streamhop.peering import PeerDirectory
 from streamhop_protocol.messages import Abort, Aborted, Finish, Message, Query, Release, Started
 from streamhop_protocol.messages import State as StateMessage
 
@@ -63,7 +64,7 @@ async def settled(
     journal: Journal, peer: FakePeer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: State, **details: Any
 ) -> tuple[State | None, FakeEngine]:
     """How a move of a frozen container ends, and what was done to it."""
-    monkeypatch.setattr(settling_with_peer, "dial", peer.dial)
+    monkeypatch.setattr(PeerDirectory, "dial", peer.dial)
     engine = FakeEngine("paused")
     known = {"container": "c", "peer": "p:1", "image_digest": DIGEST.hex(), "restart_policy": POLICY}
     written(journal, Role.SOURCE, state, **known, **details)

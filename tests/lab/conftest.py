@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hoplab import Host, Lab
-from hoplab.edge import EdgeDaemon, ProbeClient
+from hoplab.edge import EdgeDaemon, ProbeClient, pair
 
 PORTS = {"redis": 6379, "nginx": 80, "postgres": 5432, "python": 8080}
 PROBES = {"redis": "redis", "nginx": "http", "postgres": "postgres", "python": "counter"}
@@ -61,6 +61,7 @@ def _edges(lab: Lab) -> Iterator[Edges]:
         EdgeDaemon(lab.host("edge-a"), ["edge-b"]) as a,
         EdgeDaemon(lab.host("edge-b"), ["edge-a"]) as b,
     ):
+        pair(a, b)
         yield Edges(lab, a, b, lab.host("client"))
 
 

@@ -161,7 +161,9 @@ def where_it_is(edges: Edges) -> list[tuple[str, str]]:
 def test_the_target_disk_gets_full(redis: Edges) -> None:
     disk = "/var/lib/streamhop/spool"
     redis.b.stop()
+    redis.b.host.exec("cp -a /var/lib/streamhop /var/lib/streamhop.kept")
     redis.b.host.limit_disk("/var/lib/streamhop", "400m")
+    redis.b.host.exec("cp -a /var/lib/streamhop.kept/. /var/lib/streamhop && rm -r /var/lib/streamhop.kept")
     redis.b.host.exec(["streamhop", "setup"])  # the runtime's launcher lives in what is hidden now
     redis.b.start()
     try:

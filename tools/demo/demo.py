@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hoplab import Lab, LabError
-from hoplab.edge import EdgeDaemon, ProbeClient, dataset, finish_migrate
+from hoplab.edge import EdgeDaemon, ProbeClient, dataset, finish_migrate, pair
 
 RESULT = Path(__file__).resolve().parents[2] / "build" / "demo.json"
 
@@ -44,7 +44,8 @@ def demo() -> dict[str, Any]:
         measured = lab.link("edge-a", "edge-b").measured
         say(f"the link, as measured: {measured.bit_per_s / 1e6:.1f} Mbit/s, {measured.rtt_s * 1000:.1f} ms")
         source = stack.enter_context(EdgeDaemon(edge_a, ["edge-b"]))
-        stack.enter_context(EdgeDaemon(edge_b, ["edge-a"]))
+        target = stack.enter_context(EdgeDaemon(edge_b, ["edge-a"]))
+        pair(source, target)
 
         say(f"a redis with {KEYS:,} keys on edge-a; edge-b has its base layer, not its application layer")
         edge_b.load("base")

@@ -120,6 +120,12 @@ class EdgeDaemon:
         return finish_migrate(process, timeout_s)
 
 
+def pair(inviter: EdgeDaemon, guest: EdgeDaemon) -> None:
+    """Make two daemons that run trust each other."""
+    token = str(inviter.host.exec(["streamhop", "pair"]).stdout).strip()
+    guest.host.exec(["streamhop", "pair", token, inviter.host.name])
+
+
 def finish_migrate(process: subprocess.Popen[bytes], timeout_s: float = 300.0) -> Outcome:
     """Wait for a migration that was begun.
 

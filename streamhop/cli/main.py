@@ -151,6 +151,8 @@ def migrate(
             "source": "it runs on here, as it was",
             "target": "it runs at the target",
             "frozen": "it is here, but still frozen",
+            "paused": "it is here, paused",
+            "ended": "it has ended here",
             "nowhere": "it runs nowhere; the frozen copy is kept and the daemon goes on asking the peer",
         }.get(result["runs_at"], "")
         _complain(f"{container} was not moved: {result['reason']}", where, result["fix"], exit_code=result["exit_code"])
@@ -186,7 +188,10 @@ def _follow(client: ControlClient, move: str) -> dict[str, Any]:
             progress.event(event)
             if event["event"] == "finished":
                 return event
-        raise ControlError("the daemon ended before the move did", "look at its log")
+        raise ControlError(
+            "the daemon ended before the move did",
+            "the container may be frozen until the daemon is started again, which brings the move to its end",
+        )
     except KeyboardInterrupt:
         progress.note("left; the daemon goes on with it")
         raise
@@ -201,6 +206,32 @@ def _follow(client: ControlClient, move: str) -> dict[str, Any]:
 def ps(client: ControlClient, form: str) -> None:
     """List the running containers of this host."""
     _list(client, "/v1/containers", form, ["name", "image", "status", "memory"])
+
+
+@cli.command()
+@_format_option
+@click.pass_obj
+def moves(client: ControlClient, form: str) -> None:
+    """List the moves away from this host since the daemon's start: under way, and ended."""
+    rows = _ask(lambda: client.get("/v1/moves"))
+    if form == "json":
+        click.echo(json.dumps(rows))
+        return
+    shown = [{**row, "outcome": "under way" if row["running"] else _outcome(row["result"])} for row in rows]
+    _print_table(shown, ["id", "container", "peer", "outcome"])
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    return str(result["outcome"] if result["outcome"] == "moved" else f"{result['code']}: {result['reason']}")
+
+
+@cli.command()
+@click.argument("move")
+@click.pass_obj
+def cancel(client: ControlClient, move: str) -> None:
+    """End a MOVE, an ID from `streamhop moves`; the container goes on here."""
+    if not _ask(lambda: client.cancel_move(quote(move, safe=""))):
+        _complain("too late to cancel: the container is the target's, or the move has ended", exit_code=1)
 
 
 @cli.command()
@@ -300,6 +331,10 @@ def _list(client: ControlClient, route: str, form: str, columns: list[str]) -> N
     if form == "json":
         click.echo(json.dumps(rows))
         return
+    _print_table(rows, columns)
+
+
+def _print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column.upper())

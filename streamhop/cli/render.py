@@ -28,6 +28,10 @@ def size(count: float) -> str:
     raise AssertionError("unreachable")
 
 
+SILENCE_S_MAX = 5.0
+"""After that many seconds without a line, one says how far the transfer is."""
+
+
 class Progressive(Protocol):
     """Shows a move while it runs."""
 
@@ -46,6 +50,7 @@ class PlainProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._told_at = 0.0
 
     def event(self, event: dict[str, Any]) -> None:
         """Print what a person following a log would want to see."""
@@ -62,8 +67,12 @@ class PlainProgress:
                 )
             case "remark":
                 line = event["text"]
+            case "progress" if event["at_s"] >= self._told_at + SILENCE_S_MAX:
+                total = f" of about {size(event['total_bytes'])}" if event.get("total_bytes") else ""
+                line = f"sending {event['stream']}: {size(event['raw_bytes'])}{total}"
             case _:
                 return
+        self._told_at = event["at_s"]
         self._print(f"{event['at_s']:8.2f}s {printable(line)}")
 
     def note(self, text: str) -> None:
@@ -103,6 +112,7 @@ class BarProgress:
                 # What was counted beforehand is an estimate: the memory may have grown since.
                 total = None if total is None else max(total, event["raw_bytes"])
                 self._bars.update(self._tasks[name], completed=event["raw_bytes"], total=total)
+                return
             case "stream_finished" if event["stream"] in self._tasks:
                 self._bars.remove_task(self._tasks.pop(event["stream"]))
         self._lines.event(event)
@@ -128,7 +138,8 @@ def report_table(report: dict[str, Any]) -> Table:
     """The finished move in a short table."""
     sent = report["bytes"]
     table = Table(
-        title=f"{printable(report['container'])}: {printable(report['source'])} -> {printable(report['target'])}"
+        title=f"{printable(report['source'])}:{printable(report['container'])} -> "
+        f"{printable(report['target'])}:{printable(report['container_at_target'])}"
     )
     table.add_column("what")
     table.add_column("figure", justify="right")

@@ -98,6 +98,20 @@ class StillFrozenError(MoveError):
         super().__init__(reason, "the daemon goes on trying to thaw it; its log says what is in the way")
 
 
+class EndedError(MoveError):
+    """The container ended at the source during the move."""
+
+    code: ClassVar[str] = "ended"
+    runs_at: ClassVar[str] = "ended"
+
+
+class PausedError(MoveError):
+    """Somebody paused the container at the source during the move; it is left so."""
+
+    code: ClassVar[str] = "paused"
+    runs_at: ClassVar[str] = "paused"
+
+
 class InDoubtError(MoveError):
     """GO was sent and its fate is unknown: nobody runs, the frozen copy is kept, the daemon goes on asking."""
 

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from streamhop.engine.checkpoint import checkpoint
-from streamhop.engine.docker import runc_root
+from streamhop.engine.docker import EngineError, NotFound, runc_root
 from streamhop.engine.processes import ProcessRef, container_pids
 from streamhop.net import PeerSession, UntrustedError
 from streamhop.peering import PeerTarget
@@ -41,9 +41,11 @@ from .dialogue import Dialogue
 from .errors import (
     CancelledMoveError,
     ContentError,
+    EndedError,
     InDoubtError,
     MoveError,
     NoConvergenceError,
+    PausedError,
     PreflightError,
     StillFrozenError,
     UnpairedError,
@@ -157,7 +159,10 @@ class OutgoingMove:
 
     def report(self) -> dict[str, Any]:
         """What a finished move tells the user."""
-        return self._tally.report(self._container.name, self._host.config.name, self._peer.name, self._wire_bytes)
+        there = self._container.manifest.request.name
+        return self._tally.report(
+            (self._container.name, there), self._host.config.name, self._peer.name, self._wire_bytes
+        )
 
     def _phase(self, name: str) -> None:
         self._tally.timeline.mark(name)
@@ -212,7 +217,8 @@ class OutgoingMove:
                 if verdict.decision is Decision.FREEZE:
                     if layers.done() and warm.done():
                         return
-                    self._events.emit("remark", text="memory is ahead; waiting for the target to get ready")
+                    awaited = "the target to get ready" if layers.done() else "the image layers"
+                    self._events.emit("remark", text=f"memory is ahead; waiting for {awaited}")
                     await asyncio.gather(layers, warm)
         finally:
             warm.cancel()
@@ -251,7 +257,9 @@ class OutgoingMove:
         async with self._frozen_no_longer_than_bearable(), asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch_silence(session))
             # Not cut short: a pause that Docker is still about could take effect after the thaw.
-            await uninterrupted(freeze(engine, container.id, container.init_pid))
+            if not await uninterrupted(freeze(engine, container.id, container.init_pid)):
+                await self._journal.note(paused_by_others=True)
+                raise PausedError("somebody paused it while it was being moved", "docker unpause it, then try again")
             self._phase("dump")
             processes = await self._processes()
             async with asyncio.TaskGroup() as frozen:
@@ -346,18 +354,30 @@ class OutgoingMove:
         if self._journal.committed:
             return _in_doubt(error)
         self._events.emit("remark", text=f"aborting: {error.reason}")
+        log.warning("move %s is aborted: %s", self.id.hex()[:8], error.reason)
         trouble = await self._undo()
         if self.committed:
             # GO was promised, though the promise seemed to fail.
             return _in_doubt(error)
         if trouble is not None and await self._owes_thaw():
             error = StillFrozenError(f"{error.reason}; what was done could not be undone yet: {plain(trouble)}")
+        elif await self._has_ended():
+            error = EndedError(f"it ended here while it was being moved ({error.reason})", "docker ps -a shows how")
         # The target is told only what is on disk: one that hears ABORT forgets the move.
         if self._journal.state in (None, State.ABORTED) and await self._tell_target(dialogue, error):
             with contextlib.suppress(*EXPECTED):
                 if self._journal.state is not None:
                     await self._journal.note(owes_abort=False)
         return error
+
+    async def _has_ended(self) -> bool:
+        """Whether the container ended by itself or by somebody's hand, which no thaw can change."""
+        try:
+            return not (await self._host.engine.inspect_container(self._container.id))["State"]["Running"]
+        except NotFound:
+            return True
+        except EngineError:
+            return False
 
     async def _owes_thaw(self) -> bool:
         """Whether the container may still be frozen; so too if the journal does not say."""

@@ -44,12 +44,16 @@ class Tally:
             }
         )
 
-    def report(self, container: str, source: str, target: str, wire_bytes: int) -> dict[str, Any]:
-        """The report of a finished move, as ``--format json`` prints it."""
+    def report(self, names: tuple[str, str], source: str, target: str, wire_bytes: int) -> dict[str, Any]:
+        """The report of a finished move, as ``--format json`` prints it.
+
+        :param names: what the container is called at the source, and at the target.
+        """
         kinds = ("layers", "writable_layer", "memory_precopy", "memory_final")
         return {
             "outcome": "moved",
-            "container": container,
+            "container": names[0],
+            "container_at_target": names[1],
             "source": source,
             "target": target,
             "total_s": round(self.timeline.elapsed_s(), 4),

@@ -72,7 +72,7 @@ async def _settle_source(host: Host, record: Record, journal: MoveJournal) -> No
 async def _thaw(host: Host, record: Record) -> None:
     container = str(record.details["container"])
     try:
-        await thaw(host.engine, container)
+        await thaw(host.engine, container, unpause=not record.details.get("paused_by_others"))
         await allow_restart(host.engine, container, restart_policy(record))
     except NotFound:
         log.error("move %s: the container that was frozen is gone", record.move.hex()[:8])

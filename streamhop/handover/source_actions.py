@@ -8,26 +8,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from streamhop.engine.docker import Engine, NotFound
+from streamhop.engine.docker import Conflict, Engine, NotFound
 from streamhop.engine.netgate import close_gate, open_gate
 
 
-async def freeze(engine: Engine, container: str, init_pid: int) -> None:
+async def freeze(engine: Engine, container: str, init_pid: int) -> bool:
     """Close the network gate, then pause.
 
     The gate comes first: what the kernel of a frozen container acknowledged, the dump would not hold.
+
+    :returns: False if somebody else had paused the container.
     """
     await close_gate(init_pid)
-    await engine.pause(container)
+    try:
+        await engine.pause(container)
+    except Conflict:
+        if (await engine.inspect_container(container))["State"]["Paused"]:
+            return False
+        raise
+    return True
 
 
-async def thaw(engine: Engine, container: str) -> None:
-    """Make the container go on as before a freeze, whichever part of the freeze was done."""
+async def thaw(engine: Engine, container: str, *, unpause: bool = True) -> None:
+    """Make the container go on as before a freeze, whichever part of the freeze was done.
+
+    :param unpause: False if somebody else had paused it: it stays so.
+    """
     state = (await engine.inspect_container(container))["State"]
     if not state["Running"]:
         return
     await open_gate(state["Pid"])
-    if state["Paused"]:
+    if state["Paused"] and unpause:
         await engine.unpause(container)
 
 

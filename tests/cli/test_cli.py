@@ -23,6 +23,7 @@ from streamhop.cli.render import BarProgress, PlainProgress, printable, report_t
 REPORT: dict[str, Any] = {
     "outcome": "moved",
     "container": "web",
+    "container_at_target": "web2",
     "source": "edge-a",
     "target": "edge-b",
     "total_s": 12.5,
@@ -102,6 +103,14 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(b'{"id": "1"}', 202)
 
     def do_GET(self) -> None:
+        if self.path == "/v1/moves":
+            rows = [
+                {"id": "1", "container": "web", "peer": "edge-b", "running": True, "result": None},
+                {"id": "2", "container": "db", "peer": "edge-b", "running": False, "result": FAILED},
+                {"id": "3", "container": "old", "peer": "edge-b", "running": False, "result": REPORT},
+            ]
+            self._answer(json.dumps(rows).encode())
+            return
         if self.path == "/v1/containers":
             self._answer(b'[{"name": "web", "image": "i:1", "status": "Up", "memory": "1 MB"}]')
             return
@@ -247,3 +256,16 @@ def test_an_interrupt_cancels_and_the_progress_goes_on_once(
     assert result.exit_code == 20
     assert said in result.stderr
     assert result.stderr.count("something") == 1
+
+
+def test_moves_are_listed_and_cancelled(daemon: FakeDaemon, tmp_path: Path) -> None:
+    listed = run(tmp_path, "moves")
+    assert [line.split()[1] for line in listed.stdout.splitlines()[1:]] == ["web", "db", "old"]
+    assert "under way" in listed.stdout
+    assert "privileged" in listed.stdout
+    assert "\x1b[31m" not in listed.stdout
+    assert len(json.loads(run(tmp_path, "moves", "--format", "json").stdout)) == 3
+    assert run(tmp_path, "cancel", "1").exit_code == 0
+    daemon.too_late = True
+    late = run(tmp_path, "cancel", "1")
+    assert (late.exit_code, "too late" in late.stderr) == (1, True)

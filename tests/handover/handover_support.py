@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from streamhop.config import Config
-from streamhop.engine.docker import EngineError, NotFound
+from streamhop.engine.docker import Conflict, EngineError, NotFound
 from streamhop.handover.host import Host
 from streamhop.handover.journal import Journal, Record
 from streamhop.handover.states import Role, State
@@ -53,6 +53,12 @@ class FakeEngine:
 
     async def inspect_image(self, reference: str) -> dict[str, Any]:
         return {"Id": self.image_id}
+
+    async def pause(self, container: str) -> None:
+        if self.status == "paused":
+            raise Conflict("already paused")
+        self._note("pause", "pause")
+        self.status = "paused"
 
     async def unpause(self, container: str) -> None:
         self._note("unpause", "unpause")

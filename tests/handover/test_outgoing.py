@@ -16,8 +16,10 @@ from streamhop.config import Address
 from streamhop.handover import outgoing
 from streamhop.handover.errors import (
     CancelledMoveError,
+    EndedError,
     InDoubtError,
     NoConvergenceError,
+    PausedError,
     StillFrozenError,
     UnreachableError,
 )
@@ -25,6 +27,7 @@ from streamhop.handover.journal import Journal
 from streamhop.handover.outgoing import OutgoingMove
 from streamhop.handover.policy import PolicyOptions
 from streamhop.handover.report import Tally
+from streamhop.handover.source_actions import freeze
 from streamhop.handover.states import Role, State
 from streamhop.net import SessionLost
 from streamhop.peering import PeerDirectory, PeerTarget
@@ -68,7 +71,8 @@ class Source:
         self, journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, course: Callable[[], Awaitable[None]]
     ) -> None:
         self.engine, self.session, self.journal = FakeEngine("running"), FakeSession(), journal
-        container: Any = SimpleNamespace(id="c", name="web", restart_policy=POLICY)
+        manifest = SimpleNamespace(request=SimpleNamespace(name="web"))
+        container: Any = SimpleNamespace(id="c", name="web", restart_policy=POLICY, manifest=manifest)
         self.move: Any = OutgoingMove(
             host_with(self.engine, journal, tmp_path),
             container,
@@ -296,3 +300,37 @@ async def test_what_was_never_frozen_is_not_said_to_be(
     monkeypatch.setattr(journal, "record", full)
     with pytest.raises(UnreachableError):
         await source.move.run()
+
+
+async def test_a_container_that_somebody_else_paused_stays_paused(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
+) -> None:
+    async def close_gate(_pid: int) -> None:
+        pass
+
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING)
+        assert not await freeze(source.engine, "c", 7)  # type: ignore[arg-type]
+        await source.move._journal.note(paused_by_others=True)
+        raise PausedError("somebody paused it")
+
+    monkeypatch.setattr("streamhop.handover.source_actions.close_gate", close_gate)
+    source = Source(journal, tmp_path, monkeypatch, course)
+    with pytest.raises(PausedError):
+        await source.move.run()
+    assert source.engine.status == "paused"
+    assert gates == [7]
+
+
+async def test_a_container_that_was_stopped_meanwhile_is_not_said_to_run(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
+) -> None:
+    async def course() -> None:
+        await source.enter(State.PRECOPY)
+        source.engine.status = "exited"
+        raise OSError("process 7 is gone")
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    with pytest.raises(EndedError) as caught:
+        await source.move.run()
+    assert caught.value.runs_at == "ended"

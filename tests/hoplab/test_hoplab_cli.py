@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,6 +89,48 @@ def test_exec_ends_as_the_command_does(lab: str) -> None:
     assert "one has no program no-such-program" in missing.stderr
 
 
+@pytest.mark.lab
+@pytest.mark.root
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("output_format", ["text", "json"])
+def test_exec_that_is_ended_ends_the_command(lab: str, output_format: str, number: signal.Signals) -> None:
+    host = Lab.up(lab, hosts=[], clients=["one"]).host("one")
+    command = [sys.executable, "-m", "hoplab.cli", "exec", "--lab", lab, "--format", output_format, "one", "--"]
+    command += ["sh", "-c", "echo begun; sleep 12345; true"]
+
+    def sleeps() -> bool:
+        return "sleep 12345" in host.exec(["ps", "-eo", "args="]).stdout.splitlines()
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        Lab.wait_for(sleeps, "the command runs", 10.0)
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=10)
+    assert process.returncode == 128 + number
+    Lab.wait_for(lambda: not sleeps(), "the command has ended", 10.0)
+    if output_format == "json":
+        assert json.loads(out) == {"exit_code": 128 + number, "stdout": "begun\n", "stderr": ""}
+    else:
+        assert out == b"begun\n"
+
+
+@pytest.mark.root
+def test_down_removes_what_a_crash_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOPLAB_DATA", str(tmp_path))
+    (tmp_path / "hl-no/edge-a/upper").mkdir(parents=True)
+    result = run("down", "--lab", "hl-no")
+    assert (result.exit_code, result.stdout) == (0, "removed hl-no\n")
+    assert list(tmp_path.iterdir()) == []
+    assert run("down", "--lab", "hl-no").exit_code == 1
+
+
+@pytest.mark.root
+def test_down_of_all_labs_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hoplab.cli.labs_with_residue", list)
+    assert run_json("down", "--all") == {"removed": [], "left": {}}
+    result = run("down", "--all")
+    assert (result.exit_code, result.stdout) == (0, "no lab is up\n")
+
+
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("arguments", "said"),
@@ -98,6 +142,8 @@ def test_exec_ends_as_the_command_does(lab: str) -> None:
         (["exec", "--lab", "hl-no", "a", "true"], "there is no lab 'hl-no'"),
         (["link", "--lab", "hl-no", "a", "b"], "there is no lab 'hl-no'"),
         (["down", "--lab", "../x"], "cannot name a lab"),
+        (["down", "--lab", "hl-no"], "there is no lab 'hl-no'"),
+        (["down", "--lab", "hl-no", "--format", "json"], "there is no lab 'hl-no'"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(arguments: list[str], said: str) -> None:

@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
+from tempfile import TemporaryFile
 from typing import Any
 
 import click
 
 from .deploy import deploy as deploy_to
-from .errors import LabError
+from .errors import LabError, UsageError
+from .foreground import run_in_foreground
 from .lab import KEEP, Lab
 from .plan import IMAGE_STORES
 from .preparation import prepare_all, require_root
@@ -117,11 +119,15 @@ def up(name: str, output_format: str, **options: Any) -> None:
 def down(name: str, all_labs: bool, output_format: str) -> None:
     """Remove a lab and all that is left of it."""
     names = labs_with_residue() if all_labs else [check_lab_name(name)]
+    if not all_labs and not residue(name):
+        raise UsageError(
+            f"there is no lab {name!r} (up: {', '.join(Lab.names()) or 'none'}), nor is anything left of it"
+        )
     left: dict[str, list[str]] = {}
     for each in names:
         Lab.forget(each)
         left[each] = residue(each)
-    _print(output_format, {"removed": names, "left": left}, [f"removed {each}" for each in names])
+    _print(output_format, {"removed": names, "left": left}, [f"removed {each}" for each in names] or ["no lab is up"])
     remaining = [line for lines in left.values() for line in lines]
     if remaining:
         raise LabError(f"still there: {', '.join(remaining)}")
@@ -146,21 +152,25 @@ def status(name: str | None, output_format: str) -> None:
 @_errors
 def exec_(name: str, host: str, command: tuple[str, ...], output_format: str) -> None:
     """Run COMMAND in HOST; ends as it does. With --format json its output is part of the result."""
-    handle = Lab.attach(name).host(host)
-    if output_format == "json":
-        ended = handle.exec(command, check=False, timeout=None)
-        _print("json", {"exit_code": ended.returncode, "stdout": ended.stdout, "stderr": ended.stderr}, [])
-        sys.exit(ended.returncode)
+    start = partial(Lab.attach(name).host(host).popen, command)
     try:
-        process = handle.popen(command)
+        if output_format == "json":
+            ended = _captured(start)
+            _print("json", ended, [])
+            sys.exit(ended["exit_code"])
+        sys.exit(run_in_foreground(start))
     except FileNotFoundError as error:
         raise LabError(f"{host} has no program {command[0]}") from error
-    sys.exit(_shell_code(process.wait()))
 
 
-def _shell_code(returncode: int) -> int:
-    """As shells tell of signals."""
-    return returncode if returncode >= 0 else 128 - returncode
+def _captured(start: Callable[..., subprocess.Popen[bytes]]) -> dict[str, Any]:
+    """Run a program in the foreground, but for what it writes."""
+    with TemporaryFile() as out, TemporaryFile() as err:
+        code = run_in_foreground(partial(start, stdin=subprocess.DEVNULL, stdout=out, stderr=err))
+        out.seek(0)
+        err.seek(0)
+        texts = [file.read().decode(errors="replace") for file in (out, err)]
+    return {"exit_code": code, "stdout": texts[0], "stderr": texts[1]}
 
 
 @main.command()

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from .boot import BootSpec
-from .cgroups import remove_cgroups
+from .cgroups import kill_cgroups, remove_cgroups
 from .errors import LabError, UsageError, WaitError
 from .images import BASE_IMAGE
 from .namespaces import inside
@@ -352,6 +352,11 @@ def halt(lab: str, host: HostState) -> None:
 
     :raises WaitError: it does not die.
     """
+    parent = cgroup_parent(lab, host.name)
+    if host.init is not None:
+        host.init.kill(wait=False)
+    # What is frozen dies only when it is let go, and an init is not gone before all its processes are.
+    kill_cgroups(parent)
     if host.init is not None:
         host.init.kill()
-    remove_cgroups(cgroup_parent(lab, host.name))
+    remove_cgroups(parent)

@@ -12,7 +12,7 @@ from . import links, network
 from .errors import LabError, UsageError
 from .host import Host, boot, daemon_json, halt
 from .links import Wiring
-from .namespaces import create_network, delete_network
+from .namespaces import create_network, delete_network, unmount_below
 from .plan import DiskLimits, find_host, find_link, limit_disks, links_of, plan_lab, shape_between_dockers
 from .preparation import prepare
 from .processes import wait_for
@@ -33,7 +33,11 @@ REMOVE_S_MAX = 20.0
 
 
 def _removed(directory: Path) -> bool:
-    """Whether a directory is gone after an attempt; what a kernel still takes down behind a dead host is in the way."""
+    """Whether a directory is gone after an attempt; what a kernel still takes down behind a dead host is in the way.
+
+    :raises OSError: something is mounted there and stays.
+    """
+    unmount_below(directory)  # what is mounted is not the lab's to delete
     shutil.rmtree(directory, ignore_errors=True)
     return not directory.exists()
 
@@ -343,6 +347,7 @@ class Lab:
         """Remove the lab and everything of it; also what an ``up`` that crashed left. No error if there is none.
 
         :raises WaitError: something does not die.
+        :raises OSError: something is mounted in the lab's directories and stays.
         """
         kill_strays(self.settings, self.name)
         links.reap()

@@ -7,7 +7,9 @@ rest of the program stays where it is. A child started there is born in those na
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -28,6 +30,9 @@ MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 MNT_DETACH = 0x2
 
 _KINDS = {"net": CLONE_NEWNET, "uts": CLONE_NEWUTS, "ipc": CLONE_NEWIPC, "pid": CLONE_NEWPID, "mnt": CLONE_NEWNS}
+
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
+"""How proc_pid_mountinfo(5) writes spaces and the like."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -69,6 +74,27 @@ def unmount(target: str | Path, flags: int = MNT_DETACH) -> None:
     :raises OSError:
     """
     _check(_libc.umount2(os.fsencode(target), flags), str(target))
+
+
+def mount_points() -> list[Path]:
+    """Where something is mounted in this mount namespace, oldest first; as often as something is."""
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    return [Path(os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), line.split()[4]))) for line in lines]
+
+
+def unmount_below(directory: Path) -> None:
+    """Unmount what is mounted at ``directory`` or below it; lazily where it is in use.
+
+    :raises OSError:
+    """
+    top = directory.resolve()
+    while below := [point for point in mount_points() if point.is_relative_to(top)]:
+        try:
+            unmount(below[-1], 0)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            unmount(below[-1])
 
 
 def pivot_root(new_root: str | Path, old_root: str | Path) -> None:

@@ -37,8 +37,8 @@ class ProcessId:
             return False
         return start == self.start_ticks and state not in "ZX"
 
-    def kill(self, timeout_s: float = 20.0) -> None:
-        """SIGKILL this process, if it is still itself, and wait until it is gone.
+    def kill(self, timeout_s: float = 20.0, *, wait: bool = True) -> None:
+        """SIGKILL this process, if it is still itself, and wait until it is gone unless told otherwise.
 
         For the init of a PID namespace, gone means that every process in it is.
 
@@ -53,6 +53,8 @@ class ProcessId:
             if not self.alive():
                 return
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            if not wait:
+                return
             poller = select.poll()
             poller.register(descriptor, select.POLLIN)
             if not poller.poll(timeout_s * 1000):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .cgroups import lab_cgroups, remove_cgroups
+from .cgroups import cgroup_processes, kill_cgroups, lab_cgroups, remove_cgroups
 from .errors import LabError
-from .namespaces import network_identity
+from .namespaces import mount_points, network_identity
 from .processes import ProcessId, all_pids
 from .settings import NETNS_DIR, Settings, netns_prefix, settings
 from .state import Store
@@ -22,9 +22,15 @@ def _cgroup_prefix(lab: str) -> str:
     return f"hoplab.{lab}."
 
 
+def _cgroup_names(lab: str) -> set[str]:
+    """One name a host, however many hierarchies it is in."""
+    return {path.name for path in lab_cgroups(_cgroup_prefix(lab))}
+
+
 def lab_processes(where: Settings, lab: str) -> list[ProcessId]:
-    """Processes of a lab: whoever is in one of its network namespaces, and whoever its state names."""
+    """Processes of a lab: whoever is in its network namespaces or its cgroups, and whoever its state names."""
     identities = {identity for path in lab_networks(lab) if (identity := network_identity(path)) is not None}
+    confined = {pid for cgroup in lab_cgroups(_cgroup_prefix(lab)) for pid in cgroup_processes(cgroup)}
     found = set()
     for pid in all_pids():
         if pid == os.getpid():
@@ -33,7 +39,8 @@ def lab_processes(where: Settings, lab: str) -> list[ProcessId]:
             process = ProcessId.of(pid)
         except ProcessLookupError:
             continue
-        if network_identity(Path(f"/proc/{pid}/ns/net")) in identities and process.alive():
+        inside = pid in confined or network_identity(Path(f"/proc/{pid}/ns/net")) in identities
+        if inside and process.alive():
             found.add(process)
     try:
         state = Store(where).load(lab)
@@ -56,9 +63,14 @@ def kill_strays(where: Settings, lab: str) -> None:
         if not processes:
             break
         for process in processes:
+            process.kill(wait=False)
+        # What is frozen dies only when it is let go, and an init is not gone before all its processes are.
+        for name in _cgroup_names(lab):
+            kill_cgroups(name)
+        for process in processes:
             process.kill()
-    for cgroup in lab_cgroups(_cgroup_prefix(lab)):
-        remove_cgroups(cgroup.name)
+    for name in _cgroup_names(lab):
+        remove_cgroups(name)
 
 
 def residue(lab: str) -> list[str]:
@@ -69,10 +81,9 @@ def residue(lab: str) -> list[str]:
     left += [f"cgroup {path}" for path in lab_cgroups(_cgroup_prefix(lab))]
     places = [where.run / lab, where.data / lab]
     left += [f"directory {path}" for path in places if path.exists()]
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        target = line.split()[4]
-        if netns_prefix(lab) in target or any(Path(target).is_relative_to(place) for place in places):
-            left.append(f"mount {target}")
+    for point in mount_points():
+        if netns_prefix(lab) in str(point) or any(point.is_relative_to(place.resolve()) for place in places):
+            left.append(f"mount {point}")
     return left
 
 

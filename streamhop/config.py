@@ -55,6 +55,18 @@ def parse_address(text: str) -> Address:
 
 
 @dataclass(frozen=True, slots=True)
+class PinnedPeer:
+    """A peer that the configuration trusts.
+
+    :param id: its device ID as written.
+    :param certificate: the file that holds its certificate, PEM.
+    """
+
+    id: str
+    certificate: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything an operator can set."""
 
@@ -67,8 +79,14 @@ class Config:
     peers: Mapping[str, Address] = field(default_factory=dict)
     """Addresses of peers by name; for paired ones they come before those that were learnt when pairing."""
 
+    pinned: Mapping[str, PinnedPeer] = field(default_factory=dict)
+    """Peers that are trusted without pairing, from tables in ``[peers]``: for configuration management."""
+
     plaintext: bool = False
     """Sessions in the clear with anybody who connects, without pairing: for a link that is trusted otherwise."""
+
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    """What peers may ask for; see :mod:`streamhop.handover.target_policy`, which checks it."""
 
     control_socket: Path = Path("/run/streamhop/control.sock")
     """Unix socket of the local control API."""
@@ -103,7 +121,12 @@ def _convert(name: str, value: Any, where: str) -> Any:
     if name == "peers":
         if not isinstance(value, dict):
             raise ConfigError(f'{where}: [peers] must be a table of name = "host:port"')
-        return {str(key): parse_address(str(item)) for key, item in value.items()}
+        addresses = {key: item.get("address") if isinstance(item, dict) else item for key, item in value.items()}
+        return {key: parse_address(str(address)) for key, address in addresses.items() if address is not None}
+    if name == "policy":
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: [policy] must be a table")
+        return value
     if kind == "Address" and isinstance(value, str):
         return parse_address(value)
     if kind == "Path" and isinstance(value, str):
@@ -122,11 +145,23 @@ def _convert(name: str, value: Any, where: str) -> Any:
     raise ConfigError(f"{where}: {name} = {value!r} is not a valid {str(kind).lower()}")
 
 
+def _pinned(peers: Mapping[str, Any], where: str) -> dict[str, PinnedPeer]:
+    """The peers whose entry is a table: ``[peers.edge-b]`` with ``id``, ``certificate`` and perhaps ``address``."""
+    found = {}
+    for name, entry in peers.items():
+        if not isinstance(entry, dict):
+            continue
+        if set(entry) - {"address"} != {"id", "certificate"} or not all(isinstance(v, str) for v in entry.values()):
+            raise ConfigError(f"{where}: [peers.{name}] must have id, certificate, and may have address; all are texts")
+        found[name] = PinnedPeer(entry["id"], Path(entry["certificate"]))
+    return found
+
+
 def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Config:
     """Read the configuration.
 
     :param path: a file that must exist, or None for the default file, which may be absent.
-    :param environment: ``STREAMHOP_NAME``, ``STREAMHOP_LISTEN``, ...; ``peers`` cannot be set there.
+    :param environment: ``STREAMHOP_NAME``, ``STREAMHOP_LISTEN``, ...; ``peers`` and ``policy`` cannot be set there.
     :param flags: values given on the command line; None means not given.
     :raises ConfigError: unreadable file, bad TOML, unknown key, value of the wrong kind.
     """
@@ -141,11 +176,14 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
         table = {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{source}: {error}") from error
+    known -= {"pinned"}
     for key, value in table.items():
         if key not in known:
             raise ConfigError(f"{source}: unknown key {key!r}; known are {', '.join(sorted(known))}")
         values[key] = _convert(key, value, str(source))
-    for name in known - {"peers"}:
+        if key == "peers":
+            values["pinned"] = _pinned(value, str(source))
+    for name in known - {"peers", "policy"}:
         variable = _ENVIRONMENT_PREFIX + name.upper()
         if variable in environment:
             values[name] = _convert(name, environment[variable], variable)

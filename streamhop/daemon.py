@@ -28,7 +28,8 @@ from streamhop.handover.host import Host
 from streamhop.handover.journal import Journal
 from streamhop.handover.moves import Moves
 from streamhop.handover.settling import recover
-from streamhop.identity import IdentityError, PeerBook, PeerBookError, load_or_create
+from streamhop.handover.target_policy import check_policies
+from streamhop.identity import IdentityError, PeerBook, PeerBookError, load_or_create, pinned_peers
 from streamhop.net import Listener, NetConfig, serve
 from streamhop.peering import Pairing, PeerDirectory, reachable_addresses
 
@@ -72,8 +73,9 @@ async def _run(config: Config) -> None:
         stack.callback(journal.close)
         engine = await stack.enter_async_context(Engine())
         restores = await stack.enter_async_context(RestoreServer(config.run_dir))
+        check_policies(config)
         identity = None if config.plaintext else load_or_create(config.state_dir / "identity")
-        peers = PeerDirectory(config, identity, PeerBook(config.state_dir / "peers"))
+        peers = PeerDirectory(config, identity, PeerBook(config.state_dir / "peers", pinned_peers(config)))
         host = Host(config, engine, journal, restores, peers)
         unsettled = await recover(host)
         _remove_stray_files(config)

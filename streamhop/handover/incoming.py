@@ -11,10 +11,11 @@ import logging
 import os
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from streamhop.content.container_config import AdmissionPolicy, admit
+from streamhop.content.container_config import admit
 from streamhop.content.image_layers import ImageAssembler, held_layers
 from streamhop.content.memory import PageStore
 from streamhop.engine.restores import PendingRestore
@@ -48,6 +49,7 @@ from .receiving import Receiver
 from .settling_here import remove_tree, settle_here
 from .states import Role, State
 from .target_actions import provisional_name
+from .target_policy import policy_of
 
 T = TypeVar("T")
 M = TypeVar("M", bound=MoveMessage)
@@ -140,8 +142,11 @@ class IncomingMove:
         manifest = Manifest.from_wire(self._offer.manifest)
         # Which runtime the source would have makes no difference: this host's own is used.
         asked = manifest.request.body["HostConfig"].get("Runtime", "")
-        refusals = admit(manifest.request, AdmissionPolicy(runtimes=frozenset({asked})))
-        refusals += await check_as_target(self._host, manifest)
+        policy = policy_of(self._host.config, self._session.peer_name)
+        if not policy.accept:
+            raise RefusedError("the target takes no containers from this host", "[policy] there: accept = true")
+        refusals = admit(manifest.request, replace(policy.admission, runtimes=frozenset({asked})))
+        refusals += await check_as_target(self._host, manifest, policy)
         if refusals:
             first = refusals[0]
             more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
@@ -149,7 +154,7 @@ class IncomingMove:
         held = await held_layers(self._host.engine, manifest.image)
         digests = [layer.digest for layer in manifest.image.layers]
         lacking = [digest for digest in dict.fromkeys(digests) if digest not in held]
-        limit = self._host.config.memory_bytes_max
+        limit = policy.memory_bytes_max
         await asyncio.to_thread(self._spool.mkdir, mode=0o700, parents=True)
         self._layers = ImageAssembler(self._spool / "layers", manifest.image)
         self._pages = PageStore(self._spool / "pages", manifest.page_size, quota_bytes=limit)

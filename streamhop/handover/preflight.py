@@ -27,6 +27,7 @@ from .host import Host
 from .journal import Record
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
 from .states import State
+from .target_policy import TargetPolicy
 
 PROCESSES_MAX = 4096
 
@@ -151,9 +152,10 @@ def _versions(capabilities: HostCapabilities) -> dict[str, str]:
     }
 
 
-async def check_as_target(host: Host, manifest: Manifest) -> list[Refusal]:
+async def check_as_target(host: Host, manifest: Manifest, policy: TargetPolicy) -> list[Refusal]:
     """Whether this host can take the container; an empty list if it can.
 
+    :param policy: towards the peer that offers it.
     :raises EngineError: Docker does not answer.
     """
     capabilities = await host_capabilities(host.engine)
@@ -191,7 +193,7 @@ async def check_as_target(host: Host, manifest: Manifest) -> list[Refusal]:
                     "run `streamhop setup` there with the daemon's configuration",
                 )
             )
-    objections += _check_room(host, manifest)
+    objections += _check_room(host, manifest, policy)
     objections += await _check_name_and_networks(host, manifest.request)
     objections += await asyncio.to_thread(_check_ports, manifest.request)
     return objections
@@ -201,15 +203,19 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
 
 
-def _check_room(host: Host, manifest: Manifest) -> Iterator[Refusal]:
+def _check_room(host: Host, manifest: Manifest, policy: TargetPolicy) -> Iterator[Refusal]:
     """Memory is counted twice: what changes before the freeze is stored beside what it replaces, at worst."""
-    if manifest.memory_bytes > host.config.memory_bytes_max:
-        yield Refusal(
-            f"it has {manifest.memory_bytes >> 20} MiB of memory, the target takes at most "
-            f"{host.config.memory_bytes_max >> 20} MiB",
-            "raise memory_bytes_max in the target's configuration",
-        )
-    needed = manifest.memory_bytes + sum(layer.size for layer in manifest.image.layers)
+    layers_bytes = sum(layer.size for layer in manifest.image.layers)
+    for what, asked, limit, key in (
+        ("memory", manifest.memory_bytes, policy.memory_bytes_max, "memory_bytes_max"),
+        ("image layers", layers_bytes, policy.layers_bytes_max, "layers_bytes_max"),
+    ):
+        if asked > limit:
+            yield Refusal(
+                f"it has {asked >> 20} MiB of {what}, the target takes at most {limit >> 20} MiB",
+                f"raise {key} in the target's configuration",
+            )
+    needed = manifest.memory_bytes + layers_bytes
     free = shutil.disk_usage(host.config.state_dir).free
     if free < needed:
         yield Refusal(

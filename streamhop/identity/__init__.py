@@ -2,7 +2,7 @@
 
 from .certificate import Identity, IdentityError, fingerprint_of_pem, load_or_create
 from .device_id import BadDeviceIdError, DeviceId
-from .peer_book import ADDRESSES_MAX, PEER_NAME, Peer, PeerBook, PeerBookError
+from .peer_book import ADDRESSES_MAX, PEER_NAME, Peer, PeerBook, PeerBookError, pinned_peers
 from .token import BadTokenError, PairingToken, proof
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "PeerBookError",
     "fingerprint_of_pem",
     "load_or_create",
+    "pinned_peers",
     "proof",
 ]

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamhop.config import Address, ConfigError, parse_address
+from streamhop.config import Address, Config, ConfigError, parse_address
 
 from .certificate import IdentityError, fingerprint_of_pem
-from .device_id import DeviceId
+from .device_id import BadDeviceIdError, DeviceId
 
 PEERS_MAX = 1000
 FILE_BYTES_MAX = 64 * 1024
@@ -210,6 +210,25 @@ class PeerBook:
         except OSError as error:
             raise PeerBookError(f"{peer.name} cannot be forgotten: {error}") from error
         self._peers.pop(peer.name, None)
+
+
+def pinned_peers(config: Config) -> list[Peer]:
+    """The peers that the configuration trusts, with their certificates from the files that it names.
+
+    :raises PeerBookError: a file cannot be read, is no certificate, or is another device's.
+    """
+    found = []
+    for name, pinned in config.pinned.items():
+        try:
+            certificate = pinned.certificate.read_text(encoding="ascii")
+            identifier = DeviceId.parse(pinned.id)
+            certified = fingerprint_of_pem(certificate, str(pinned.certificate))
+        except (OSError, UnicodeDecodeError, BadDeviceIdError, IdentityError) as error:
+            raise PeerBookError(f"[peers.{name}]: {error}") from error
+        if certified != identifier:
+            raise PeerBookError(f"[peers.{name}]: {pinned.certificate} is of another device, {certified}")
+        found.append(Peer(name, identifier, (), certificate, configured=True))
+    return found
 
 
 def _sync(directory: Path) -> None:

@@ -76,7 +76,7 @@ class PeerDirectory:
         except PeerBookError as error:
             raise NotPairedError(str(error)) from error
         configured = self._config.peers.get(peer.name)
-        addresses = ((configured,) if configured else ()) + peer.addresses
+        addresses = tuple(dict.fromkeys(((configured,) if configured else ()) + peer.addresses))
         if not addresses:
             raise NotPairedError(f"{peer.name} is paired, but no address of it is known: add one to [peers]")
         return PeerTarget(peer.name, addresses, peer)

@@ -56,7 +56,7 @@ _NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,255}")
 _TMPFS_OPTION = re.compile(
     r"(?:rw|ro|exec|noexec|nosuid|nodev|sync|async|noatime|relatime|(?:size|mode|uid|gid|nr_inodes|nr_blocks)=\w+%?)"
 )
-_WIDEN = "change it at the source, or widen the target's policy"
+_NARROW = "change it at the source: no policy allows it yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +107,22 @@ def admit(request: CreationRequest, policy: AdmissionPolicy | None = None) -> li
     ]
 
 
-def _refusal(what: str) -> Refusal:
-    return Refusal(f"the target's policy does not allow {what}", _WIDEN)
+def _refusal(what: str, key: str = "") -> Refusal:
+    """:param key: of the policy, that would allow it."""
+    fix = f"change it at the source, or allow it in [policy] at the target: {key}" if key else _NARROW
+    return Refusal(f"the target's policy does not allow {what}", fix)
 
 
 def _privileges(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
     if host.get("Privileged") and not policy.privileged:
-        yield _refusal("privileged containers")
+        yield _refusal("privileged containers", "privileged = true")
     for capability in host.get("CapAdd", ()):
         if capability.upper().removeprefix("CAP_") not in policy.capabilities:
-            yield _refusal(f"the capability {shown(capability)}")
+            yield _refusal(f"the capability {shown(capability)}", "capabilities")
     for field, core in (("MaskedPaths", MASKED_PATHS), ("ReadonlyPaths", READONLY_PATHS)):
         # A container that may do everything has nothing masked.
         if field in host and not policy.privileged and not core <= set(host[field]):
-            yield _refusal(f"system paths to be open ({field})")
+            yield _refusal(f"system paths to be open ({field})", "privileged = true")
     if host.get("Init"):
         yield Refusal("a container whose first process is Docker's own (--init) cannot be restored", "run it without")
     if host.get("Runtime", "") not in policy.runtimes:
@@ -130,7 +132,7 @@ def _privileges(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Re
 def _security_options(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
     for option in host.get("SecurityOpt", ()):
         if option not in policy.security_options:
-            yield _refusal(f"the security option {shown(option)}")
+            yield _refusal(f"the security option {shown(option)}", "security_options")
 
 
 def _namespaces(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
@@ -207,28 +209,28 @@ def _kernel(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusa
             yield _refusal(f"the sysctl {shown(name)!r}, which is not the container's own")
     for name in host.get("Annotations", ()):
         if not name.startswith(policy.annotation_prefixes):
-            yield _refusal(f"the annotation {shown(name)!r}")
+            yield _refusal(f"the annotation {shown(name)!r}", "annotation_prefixes")
     if host.get("CgroupParent", "") not in policy.cgroup_parents:
-        yield _refusal(f"the cgroup parent {shown(host.get('CgroupParent', ''))!r}")
+        yield _refusal(f"the cgroup parent {shown(host.get('CgroupParent', ''))!r}", "cgroup_parents")
 
 
 def _resources(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
     if host.get("OomScoreAdj", 0) < policy.oom_score_adj_min:
-        yield _refusal(f"an OOM score adjustment of {host['OomScoreAdj']}")
+        yield _refusal(f"an OOM score adjustment of {host['OomScoreAdj']}", "oom_score_adj_min")
     if host.get("OomKillDisable"):
         yield _refusal("a container that the OOM killer passes over")
     if not policy.priority_limits:
         if host.get("CpuRealtimePeriod") or host.get("CpuRealtimeRuntime"):
-            yield _refusal("real-time CPU shares")
+            yield _refusal("real-time CPU shares", "priority_limits = true")
         for limit in host.get("Ulimits", ()):
             if limit.get("Name", "").lower() in ("nice", "rtprio", "rttime"):
-                yield _refusal(f"the ulimit {shown(limit['Name'])}")
+                yield _refusal(f"the ulimit {shown(limit['Name'])}", "priority_limits = true")
 
 
 def _surroundings(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
     log = host.get("LogConfig", {})
     if (driver := log.get("Type", "json-file")) not in policy.log_drivers:
-        yield _refusal(f"the log driver {shown(driver)!r}")
+        yield _refusal(f"the log driver {shown(driver)!r}", "log_drivers")
     for option in log.get("Config", ()):
         if option not in LOG_OPTIONS:
             yield _refusal(f"the log option {shown(option)!r}")
@@ -240,9 +242,9 @@ def _surroundings(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[
         yield _refusal(f"the isolation {shown(host['Isolation'])!r}")
     if host.get("PublishAllPorts") and (policy.port_min > 1 or policy.port_max < PORT_MAX):
         # Ports that the image exposes would get any port of this host that is free.
-        yield _refusal("ports that Docker chooses (--publish-all)")
+        yield _refusal("ports that Docker chooses (--publish-all)", "port_min, port_max")
     for port, bindings in host.get("PortBindings", {}).items():
         for binding in bindings:
             number = binding.get("HostPort", "")
             if not is_fixed(number) or not policy.port_min <= int(number) <= policy.port_max:
-                yield _refusal(f"port {shown(number)!r} of this host for {shown(port)}")
+                yield _refusal(f"port {shown(number)!r} of this host for {shown(port)}", "port_min, port_max")

@@ -1,0 +1,129 @@
+"""The peer book: what is trusted is kept, found, and forgotten on request; what is damaged is not guessed at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from streamhop.config import Address, Config, ConfigError, PinnedPeer, load
+from streamhop.identity import DeviceId, Peer, PeerBook, PeerBookError, load_or_create, pinned_peers
+
+
+def device(directory: Path, name: str) -> Peer:
+    identity = load_or_create(directory / "devices" / name)
+    return Peer(name, identity.id, (Address(name), Address("fd00::1", 99)), identity.certificate.read_text())
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> PeerBook:
+    book = PeerBook(tmp_path / "peers")
+    for name in ("edge-a", "edge-b"):
+        book.add(device(tmp_path, name))
+    return book
+
+
+def test_what_is_added_is_there_after_a_restart(book: PeerBook, tmp_path: Path) -> None:
+    again = PeerBook(tmp_path / "peers")
+    assert list(again) == list(book)
+    assert len(again) == 2
+    assert (tmp_path / "peers").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "peers").iterdir()} == {0o600}
+    assert again.certificates.count("BEGIN CERTIFICATE") == 2
+
+
+def test_peers_are_found_by_name_id_and_the_beginning_of_it(book: PeerBook) -> None:
+    peer = book.find("edge-a")
+    for text in (str(peer.id), str(peer.id).lower().replace("-", ""), peer.id.short):
+        assert book.find(text) == peer
+    for text in ("", "edge", peer.id.short[:-1], "AAAAAAA"):
+        with pytest.raises(PeerBookError):
+            book.find(text)
+
+
+def test_removing_and_renaming_are_kept(book: PeerBook, tmp_path: Path) -> None:
+    removed = book.remove("edge-a")
+    book.rename("edge-b", "garage")
+    again = PeerBook(tmp_path / "peers")
+    assert [peer.name for peer in again] == ["garage"]
+    assert again.by_id(removed.id) is None
+    assert sorted(path.name for path in (tmp_path / "peers").iterdir()) == ["garage.json"]
+
+
+def test_names_are_not_given_twice(book: PeerBook, tmp_path: Path) -> None:
+    with pytest.raises(PeerBookError, match="called edge-a already"):
+        book.rename("edge-b", "edge-a")
+    other = device(tmp_path / "other", "edge-a")
+    with pytest.raises(PeerBookError, match="called edge-a already"):
+        book.add(other)
+    assert book.free_name("edge-a", other.id) == "edge-a-2"
+    assert book.free_name("edge-a", book.find("edge-a").id) == "edge-a"
+    assert len(PeerBook(tmp_path / "peers")) == 2
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\0", "-x", "x" * 64, "a b", "\N{SNOWMAN}"])
+def test_a_name_cannot_leave_the_directory(book: PeerBook, name: str) -> None:
+    with pytest.raises(PeerBookError, match="no name"):
+        book.rename("edge-a", name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": str(DeviceId(b"x" * 32))},
+        {"id": "nonsense"},
+        {"name": "other"},
+        {"certificate": "nonsense"},
+        {"addresses": ["[x"]},
+        {"addresses": None},
+    ],
+)
+def test_a_damaged_file_is_an_error_that_names_it(book: PeerBook, tmp_path: Path, change: dict[str, object]) -> None:
+    path = tmp_path / "peers" / "edge-a.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(PeerBookError, match=r"edge-a\.json is damaged"):
+        PeerBook(tmp_path / "peers")
+
+
+def test_peers_of_the_configuration_come_first_and_stay(book: PeerBook, tmp_path: Path) -> None:
+    identity = load_or_create(tmp_path / "devices" / "edge-a")
+    text = f"""
+    [peers]
+    edge-b = "10.0.0.2"
+    [peers.first]
+    address = "10.0.0.1"
+    id = "{identity.id}"
+    certificate = "{identity.certificate}"
+    """
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    config = load(path, {}, {})
+    assert config.peers == {"edge-b": Address("10.0.0.2"), "first": Address("10.0.0.1")}
+    managed = PeerBook(tmp_path / "peers", pinned_peers(config))
+    assert sorted(peer.name for peer in managed) == ["edge-b", "first"]
+    for change in (lambda: managed.remove("first"), lambda: managed.rename("first", "x")):
+        with pytest.raises(PeerBookError, match="in the configuration"):
+            change()
+
+
+def test_a_pinned_certificate_must_be_the_devices(tmp_path: Path) -> None:
+    identity = load_or_create(tmp_path / "a")
+    wrong = DeviceId(b"x" * 32)
+    for pinned, says in (
+        (PinnedPeer(str(wrong), identity.certificate), "another device"),
+        (PinnedPeer("nonsense", identity.certificate), "letters and digits"),
+        (PinnedPeer(str(identity.id), tmp_path / "absent"), "No such file"),
+    ):
+        with pytest.raises(PeerBookError, match=says):
+            pinned_peers(Config(pinned={"edge-a": pinned}))
+
+
+@pytest.mark.parametrize(
+    "entry", ['id = "x"', 'certificate = "x"', 'id = "x"\ncertificate = 1', 'id = "x"\ncert = "y"']
+)
+def test_half_a_pin_is_an_error(tmp_path: Path, entry: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f"[peers.edge-a]\n{entry}\n")
+    with pytest.raises(ConfigError, match="must have id, certificate"):
+        load(path, {}, {})

@@ -7,20 +7,20 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from streamhop import __version__
 from streamhop.config import Config
 
+from .asking import ask, complain, format_option, list_rows, print_table
 from .client import ControlClient, ControlError
+from .handover import handover
 from .render import BarProgress, PlainProgress, Progressive, printable, report_table
 
 EXIT_INTERRUPTED = 130
@@ -42,18 +42,6 @@ class Duration(click.ParamType[float]):
         if not match or float(match[1]) <= 0:
             self.fail(f"{value!r} is not a duration: write 500ms, 2s or 1m", param, ctx)
         return float(match[1]) * _UNIT_S[match[2]]
-
-
-_format_option = click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="How results are printed."
-)
-
-
-def _complain(reason: str, *remarks: str, exit_code: int) -> NoReturn:
-    print(f"streamhop: {printable(reason)}", file=sys.stderr)
-    for remark in filter(None, remarks):
-        print(f"  {printable(remark)}", file=sys.stderr)
-    sys.exit(exit_code)
 
 
 @click.version_option(__version__, prog_name="streamhop", message="%(prog)s %(version)s")
@@ -111,7 +99,7 @@ def setup(remove: bool, daemon_json: Path, runtime_name: str) -> None:
     type=click.Choice(["go", "abort"]),
     help="What to do if the target cannot be met. [default: abort if --max-downtime is given, else go]",
 )
-@_format_option
+@format_option
 @click.pass_obj
 def migrate(
     client: ControlClient,
@@ -140,7 +128,7 @@ def migrate(
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except ControlError as error:
-        _complain(error.reason, error.fix, exit_code=error.exit_code)
+        complain(error.reason, error.fix, exit_code=error.exit_code)
     result = finished["result"]
     if form == "json":
         click.echo(json.dumps(result))
@@ -155,7 +143,7 @@ def migrate(
             "ended": "it has ended here",
             "nowhere": "it runs nowhere; the frozen copy is kept and the daemon goes on asking the peer",
         }.get(result["runs_at"], "")
-        _complain(f"{container} was not moved: {result['reason']}", where, result["fix"], exit_code=result["exit_code"])
+        complain(f"{container} was not moved: {result['reason']}", where, result["fix"], exit_code=result["exit_code"])
 
 
 def _split_new_name(peer: str) -> tuple[str, str | None]:
@@ -201,24 +189,24 @@ def _follow(client: ControlClient, move: str) -> dict[str, Any]:
 
 
 @cli.command()
-@_format_option
+@format_option
 @click.pass_obj
 def ps(client: ControlClient, form: str) -> None:
     """List the running containers of this host."""
-    _list(client, "/v1/containers", form, ["name", "image", "status", "memory"])
+    list_rows(client, "/v1/containers", form, ["name", "image", "status", "memory"])
 
 
 @cli.command()
-@_format_option
+@format_option
 @click.pass_obj
 def moves(client: ControlClient, form: str) -> None:
     """List the moves away from this host since the daemon's start: under way, and ended."""
-    rows = _ask(lambda: client.get("/v1/moves"))
+    rows = ask(lambda: client.get("/v1/moves"))
     if form == "json":
         click.echo(json.dumps(rows))
         return
     shown = [{**row, "outcome": "under way" if row["running"] else _outcome(row["result"])} for row in rows]
-    _print_table(shown, ["id", "container", "peer", "outcome"])
+    print_table(shown, ["id", "container", "peer", "outcome"])
 
 
 def _outcome(result: dict[str, Any]) -> str:
@@ -230,24 +218,24 @@ def _outcome(result: dict[str, Any]) -> str:
 @click.pass_obj
 def cancel(client: ControlClient, move: str) -> None:
     """End a MOVE, an ID from `streamhop moves`; the container goes on here."""
-    if not _ask(lambda: client.cancel_move(quote(move, safe=""))):
-        _complain("too late to cancel: the container is the target's, or the move has ended", exit_code=1)
+    if not ask(lambda: client.cancel_move(quote(move, safe=""))):
+        complain("too late to cancel: the container is the target's, or the move has ended", exit_code=1)
 
 
 @cli.command()
-@_format_option
+@format_option
 @click.pass_obj
 def peers(client: ControlClient, form: str) -> None:
     """List the known peers and whether they answer."""
-    _list(client, "/v1/peers", form, ["name", "address", "status", "rtt_ms"])
+    list_rows(client, "/v1/peers", form, ["name", "address", "status", "rtt_ms"])
 
 
 @cli.command(name="id")
-@_format_option
+@format_option
 @click.pass_obj
 def identity(client: ControlClient, form: str) -> None:
     """Show this host's device ID, by which its peers know it."""
-    found = _ask(lambda: client.get("/v1/identity"))
+    found = ask(lambda: client.get("/v1/identity"))
     click.echo(json.dumps(found) if form == "json" else found["id"] or "none: plaintext is set in the configuration")
 
 
@@ -255,7 +243,7 @@ def identity(client: ControlClient, form: str) -> None:
 @click.argument("token", required=False)
 @click.argument("name", required=False)
 @click.option("--expires", type=Duration(), help="How long a new token is good for. [default: 10m]")
-@_format_option
+@format_option
 @click.pass_obj
 def pair(client: ControlClient, token: str | None, name: str | None, expires: float | None, form: str) -> None:
     """Make two hosts trust each other.
@@ -265,7 +253,7 @@ def pair(client: ControlClient, token: str | None, name: str | None, expires: fl
     """
     if token is None:
         body = {} if expires is None else {"seconds": expires}
-        made = _ask(lambda: client.change("POST", "/v1/invitations", body))
+        made = ask(lambda: client.change("POST", "/v1/invitations", body))
         if form == "json":
             click.echo(json.dumps(made))
             return
@@ -277,7 +265,7 @@ def pair(client: ControlClient, token: str | None, name: str | None, expires: fl
         return
     if expires is not None:
         raise click.UsageError("--expires is for making a token, not for using one")
-    peer = _ask(lambda: client.change("POST", "/v1/peers", {"token": token, "name": name}))
+    peer = ask(lambda: client.change("POST", "/v1/peers", {"token": token, "name": name}))
     click.echo(json.dumps(peer) if form == "json" else f"paired with {printable(peer['name'])}, {peer['id']}")
 
 
@@ -287,7 +275,7 @@ def pair(client: ControlClient, token: str | None, name: str | None, expires: fl
 @click.pass_obj
 def rename(client: ControlClient, peer: str, name: str) -> None:
     """Call a paired PEER, a name or the beginning of an ID, NAME on this host."""
-    renamed = _ask(lambda: client.change("PATCH", f"/v1/peers/{quote(peer, safe='')}", {"name": name}))
+    renamed = ask(lambda: client.change("PATCH", f"/v1/peers/{quote(peer, safe='')}", {"name": name}))
     click.echo(f"{renamed['id']} is called {printable(renamed['name'])} now")
 
 
@@ -296,12 +284,12 @@ def rename(client: ControlClient, peer: str, name: str) -> None:
 @click.pass_obj
 def unpair(client: ControlClient, peer: str) -> None:
     """Trust PEER no longer; its connections end at once."""
-    removed = _ask(lambda: client.change("DELETE", f"/v1/peers/{quote(peer, safe='')}"))
+    removed = ask(lambda: client.change("DELETE", f"/v1/peers/{quote(peer, safe='')}"))
     click.echo(f"{printable(removed['name'])}, {removed['id']}, is trusted no longer")
 
 
 @cli.command()
-@_format_option
+@format_option
 @click.pass_obj
 def version(client: ControlClient, form: str) -> None:
     """Show the versions of the daemon and of what it works with."""
@@ -316,31 +304,7 @@ def version(client: ControlClient, form: str) -> None:
         click.echo(f"{name:12} {printable(text)}")
 
 
-def _ask(question: Callable[[], Any]) -> Any:
-    try:
-        return question()
-    except ControlError as error:
-        _complain(error.reason, error.fix, exit_code=error.exit_code)
-
-
-def _list(client: ControlClient, route: str, form: str, columns: list[str]) -> None:
-    try:
-        rows = client.get(route)
-    except ControlError as error:
-        _complain(error.reason, error.fix, exit_code=error.exit_code)
-    if form == "json":
-        click.echo(json.dumps(rows))
-        return
-    _print_table(rows, columns)
-
-
-def _print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column.upper())
-    for row in rows:
-        table.add_row(*(printable("" if row.get(c) is None else row[c]) for c in columns))
-    Console().print(table)
+cli.add_command(handover)
 
 
 def main() -> None:

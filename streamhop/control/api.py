@@ -6,6 +6,9 @@ GET         /v1/containers              running containers
 GET         /v1/peers                   peers from the configuration and whether they answer
 GET         /v1/moves                   moves this daemon knows of
 POST        /v1/moves                   start a move; 202 with its ID
+GET         /v1/handovers               what the journal remembers of every move, in both directions
+POST        /v1/handovers/MOVE/claim    start here what waits for GO; the source must be fenced off
+POST        /v1/handovers/MOVE/reclaim  let go on here what was released; the target must be fenced off
 GET         /v1/moves/ID                one move
 GET         /v1/moves/ID/events         its events as one JSON object a line, until it ends
 DELETE      /v1/moves/ID                cancel it; the answer says whether it was not too late
@@ -101,6 +104,14 @@ def move_request_from_json(body: Any) -> MoveRequest:
     )
 
 
+def _move_id(request: web.Request) -> bytes:
+    text = request.match_info["move"]
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise ConfigError(f"{text!r} is no move's ID") from None
+
+
 class ControlApi:
     """HTTP handlers over one :class:`Moves`."""
 
@@ -116,6 +127,9 @@ class ControlApi:
                 web.get("/v1/version", self._version),
                 web.get("/v1/containers", self._containers),
                 web.get("/v1/peers", self._peers),
+                web.get("/v1/handovers", self._handovers),
+                web.post("/v1/handovers/{move}/claim", self._claim),
+                web.post("/v1/handovers/{move}/reclaim", self._reclaim),
                 web.get("/v1/moves", self._list),
                 web.post("/v1/moves", self._start),
                 web.get("/v1/moves/{id}", self._show),
@@ -135,6 +149,32 @@ class ControlApi:
 
     async def _peers(self, _request: web.Request) -> web.Response:
         return web.json_response(await self._moves.peers())
+
+    async def _handovers(self, _request: web.Request) -> web.Response:
+        found = await self._moves.handovers()
+        return web.json_response(
+            [
+                {
+                    "move": record.move.hex(),
+                    "role": record.role.value,
+                    "epoch": record.epoch,
+                    "state": record.state.value,
+                    "settled": not record.unsettled,
+                    "container": record.details.get("name"),
+                    "peer": record.details.get("peer"),
+                    "details": dict(record.details),
+                }
+                for record in found
+            ]
+        )
+
+    async def _claim(self, request: web.Request) -> web.Response:
+        await self._moves.claim(_move_id(request))
+        return web.json_response({}, status=202)
+
+    async def _reclaim(self, request: web.Request) -> web.Response:
+        await self._moves.reclaim(_move_id(request))
+        return web.json_response({}, status=202)
 
     async def _list(self, _request: web.Request) -> web.Response:
         return web.json_response(self._moves.list())

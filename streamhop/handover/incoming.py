@@ -87,6 +87,7 @@ class IncomingMove:
         self._layers: ImageAssembler | None = None
         self._pending: PendingRestore | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._digest: bytes | None = None
         self._timings: dict[str, float] = {}
 
     @property
@@ -117,6 +118,18 @@ class IncomingMove:
             self._inbox.put_nowait(message)
         except asyncio.QueueFull:
             raise UnexpectedError("too many messages about one move") from None
+
+    def claim(self) -> None:
+        """Start it without the source's word, which an operator has fenced off. The epoch rises: its word is void.
+
+        :raises MoveError: it does not wait for GO.
+        """
+        if self.state is not State.PREPARED or self._digest is None:
+            raise MoveError("only a container that waits for GO can be claimed", "see `streamhop handover ls`")
+        self.epoch += 1
+        self._journal = MoveJournal(self._host.journal, self.id, Role.TARGET, self.epoch, self.state)
+        log.warning("move %s is claimed by an operator, epoch %d", self.id.hex()[:8], self.epoch)
+        self._inbox.put_nowait(Release(move=self.id, epoch=self.epoch, image_digest=self._digest))
 
     # -- the whole of it -------------------------------------------------------------------------------------------
 
@@ -284,6 +297,7 @@ class IncomingMove:
         restored = await self._unless_start_fails(pending.restored())
         self._timings["restore_s"] = time.monotonic() - began
         self._timings.update({name: float(seconds) for name, seconds in restored.items()})
+        self._digest = digest
         await self._journal.enter(State.PREPARED)
         attributes: dict[str, Any] = {name: round(seconds, 4) for name, seconds in self._timings.items()}
         with contextlib.suppress(SessionLost):

@@ -63,6 +63,7 @@ class Journal:
 
         :raises sqlite3.Error: the file cannot be opened or is not a database.
         """
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -105,6 +106,10 @@ class Journal:
         """What was last promised about ``move`` in ``role``, or None."""
         found = self._records("WHERE move = ? AND role = ?", (move, role.value))
         return found[0] if found else None
+
+    def all(self) -> list[Record]:
+        """Every move that is remembered, in the order in which they began."""
+        return self._records()
 
     def unsettled(self) -> list[Record]:
         """Every move that this host has to do something about; oldest first."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,10 +20,12 @@ from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import MoveMessage, Offer, Refuse
 
 from .answering import answer_from_journal
+from .concurrency import in_worker
 from .errors import CancelledMoveError, InDoubtError, MoveError, PreflightError
 from .failures import EXPECTED, as_move_error, plain
 from .host import Host
 from .incoming import IncomingMove
+from .journal import Record
 from .outgoing import OutgoingMove
 from .policy import PolicyOptions
 from .preflight import SourceContainer, check_as_source, find_container
@@ -290,12 +292,55 @@ class Moves:
             return None
         running = self._settling.get((move, role))
         if running is None:
-            running = self._own(settle(self._host, move, role))
+            running = self._own(lambda: settle(self._host, move, role))
             self._settling[move, role] = running
             running.add_done_callback(lambda _: self._settling.pop((move, role), None))
         return running
 
-    def _own(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    # -- what an operator decides ----------------------------------------------------------------------------------
+
+    async def handovers(self) -> Sequence[Record]:
+        """Every move that the journal remembers, oldest first."""
+        return await asyncio.to_thread(self._host.journal.all)
+
+    async def claim(self, move: bytes) -> None:
+        """Start a container here that waits for GO. Two copies run unless the source is fenced off.
+
+        :raises MoveError: it does not wait for GO here.
+        """
+        incoming = self._incoming.get(move)
+        if incoming is None:
+            raise MoveError("no such move waits for GO here", "see `streamhop handover ls`")
+        incoming.claim()
+
+    async def reclaim(self, move: bytes) -> None:
+        """Let a container go on here that was released. Two copies run unless the target is fenced off.
+
+        :raises MoveError: it is not in doubt here.
+        :raises sqlite3.Error: the decision could not be made durable; nothing was done.
+        """
+        running = self._settling.get((move, Role.SOURCE))
+        if running is not None:
+            running.cancel()
+            await asyncio.wait({running})
+        record = await asyncio.to_thread(self._host.journal.latest, move, Role.SOURCE)
+        if record is None or record.state is not State.RELEASED:
+            self.settle(move, Role.SOURCE)
+            raise MoveError("only a container whose move is in doubt can be reclaimed", "see `streamhop handover ls`")
+        await in_worker(
+            self._host.journal.record,
+            move,
+            Role.SOURCE,
+            record.epoch + 1,
+            State.ABORTED,
+            owes_thaw=True,
+            owes_abort=True,
+            reclaimed=True,
+        )
+        log.warning("move %s is reclaimed by an operator, epoch %d", move.hex()[:8], record.epoch + 1)
+        self.settle(move, Role.SOURCE)
+
+    def _own(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[Any]:
         task = self._tasks.create_task(_survived(work))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -347,7 +392,7 @@ class Moves:
             raise UnexpectedError("a move that is under way was offered again")
         move = IncomingMove(self._host, session, offer)
         self._incoming[offer.move] = move
-        self._own(self._take_in(move))
+        self._own(lambda: self._take_in(move))
 
     async def _take_in(self, move: IncomingMove) -> None:
         try:
@@ -361,10 +406,10 @@ class Moves:
         await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)
 
 
-async def _survived(work: Coroutine[Any, Any, T]) -> T | None:
+async def _survived(work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
     """``work``'s result; None if a bug ended it, which is logged: one move must not end the daemon."""
     try:
-        return await work
+        return await work()
     except Exception:
         log.exception("a bug ended a background task")
         return None

@@ -52,6 +52,7 @@ from .errors import (
     UnreachableError,
 )
 from .failures import EXPECTED, as_move_error, first_failure, plain
+from .guard import guarded
 from .host import Host, MoveJournal
 from .policy import Costs, Decision, PolicyOptions, RoundResult, Verdict, decide, predict_downtime
 from .policy import predict_final_wire_bytes as predict_bytes
@@ -139,18 +140,24 @@ class OutgoingMove:
                 )
             dialogue = Dialogue(session, self.id, EPOCH)
             try:
-                async with asyncio.TaskGroup() as group:
-                    listening = group.create_task(dialogue.listen())
-                    await self._move(session, dialogue)
-                    listening.cancel()
-            except BaseException as error:
-                # Whatever went wrong, a bug or a cancel too: the container must not stay frozen.
-                ended_with = await concluded(self._give_up(dialogue, error))
-                if ended_with is not None:
-                    raise ended_with from error
+                # The guard stays until what went wrong is undone.
+                async with guarded(self._host, self.id):
+                    await self._see_through(session, dialogue)
             finally:
                 self._wire_bytes = session.wire_bytes_sent
         return self.report()
+
+    async def _see_through(self, session: PeerSession, dialogue: Dialogue) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                listening = group.create_task(dialogue.listen())
+                await self._move(session, dialogue)
+                listening.cancel()
+        except BaseException as error:
+            # Whatever went wrong, a bug or a cancel too: the container must not stay frozen.
+            ended_with = await concluded(self._give_up(dialogue, error))
+            if ended_with is not None:
+                raise ended_with from error
 
     @property
     def committed(self) -> bool:

@@ -68,6 +68,30 @@ EVENTS = [
 ]
 
 
+HANDOVERS = [
+    {
+        "move": "ab" * 16,
+        "role": "source",
+        "epoch": 1,
+        "state": "released",
+        "settled": False,
+        "container": "web",
+        "peer": "edge-b",
+        "details": {},
+    },
+    {
+        "move": "cd" * 16,
+        "role": "target",
+        "epoch": 1,
+        "state": "done",
+        "settled": True,
+        "container": "db",
+        "peer": "edge-b",
+        "details": {},
+    },
+]
+
+
 class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
@@ -94,6 +118,10 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_POST(self) -> None:
+        if self.path.startswith("/v1/handovers/"):
+            self.server.bodies.append(self.path)
+            self._answer(b"{}", 202)
+            return
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.bodies.append(body)
         if body["peer"].startswith("nowhere:"):
@@ -103,6 +131,9 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(b'{"id": "1"}', 202)
 
     def do_GET(self) -> None:
+        if self.path == "/v1/handovers":
+            self._answer(json.dumps(HANDOVERS).encode())
+            return
         if self.path == "/v1/moves":
             rows = [
                 {"id": "1", "container": "web", "peer": "edge-b", "running": True, "result": None},
@@ -269,3 +300,31 @@ def test_moves_are_listed_and_cancelled(daemon: FakeDaemon, tmp_path: Path) -> N
     daemon.too_late = True
     late = run(tmp_path, "cancel", "1")
     assert (late.exit_code, "too late" in late.stderr) == (1, True)
+
+
+def test_moves_that_are_not_settled_are_listed(daemon: FakeDaemon, tmp_path: Path) -> None:
+    listed = run(tmp_path, "handover", "ls").stdout
+    assert "abababab" in listed
+    assert "cdcdcdcd" not in listed
+    assert "cdcdcdcd" in run(tmp_path, "handover", "ls", "--all").stdout
+    assert json.loads(run(tmp_path, "handover", "show", "abab").stdout)["container"] == "web"
+    assert run(tmp_path, "handover", "show", "ffff").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed", "asked"),
+    [
+        (["reclaim", "abab", "--fenced"], "", True),
+        (["reclaim", "abab"], "web\n", True),
+        (["reclaim", "abab"], "yes\n", False),
+        (["claim", "abab", "--fenced"], "", False),
+        (["reclaim", "ab", "--fenced"], "", False),
+    ],
+)
+def test_a_person_must_mean_it(
+    daemon: FakeDaemon, tmp_path: Path, arguments: list[str], typed: str, *, asked: bool
+) -> None:
+    socket = str(tmp_path / "control.sock")
+    result = CliRunner().invoke(cli, ["--socket", socket, "handover", *arguments], input=typed)
+    assert daemon.bodies == (["/v1/handovers/" + "ab" * 16 + "/reclaim"] if asked else [])
+    assert result.exit_code == (0 if asked else 2)

@@ -12,10 +12,12 @@ import pytest
 from handover_support import MOVE, POLICY, FakeEngine, host_with
 
 from streamhop.engine.restores import RestoreFailed
+from streamhop.handover.errors import MoveError
 from streamhop.handover.incoming import IncomingMove
 from streamhop.handover.journal import Journal
 from streamhop.handover.states import Role, State
-from streamhop_protocol.messages import Finish, Message, Offer, Started
+from streamhop_protocol.errors import UnexpectedError
+from streamhop_protocol.messages import Finish, Message, Offer, Release, Started
 from streamhop_protocol.messages import State as StateMessage
 
 
@@ -174,3 +176,33 @@ async def test_docker_that_does_not_say_whether_it_runs_leaves_it_open(journal: 
     assert target.engine.calls == []
     assert target.session.said == []
     assert [found.state for found in journal.unsettled()] == [State.OWNED]
+
+
+async def test_a_claim_starts_it_and_voids_the_sources_word(journal: Journal, tmp_path: Path) -> None:
+    target = Target(journal, tmp_path, on_go=lambda: target.starts())
+    prepared = asyncio.Event()
+    received = target.move._receive
+
+    async def receive(manifest: object) -> Any:
+        pending, digest = await received(manifest)
+        target.move._digest = digest
+        target.move._starting = asyncio.get_running_loop().create_future()
+        prepared.set()
+        return pending, digest
+
+    target.move._receive = receive
+    del target.move._await_go
+    with pytest.raises(MoveError, match="waits for GO"):
+        target.move.claim()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(target.move.run())
+        await prepared.wait()
+        target.move.claim()
+        with pytest.raises(UnexpectedError, match="epoch"):
+            target.move.take(target.session, Release(move=MOVE, epoch=1, image_digest=b"d" * 32))
+        while target.state is not State.OPEN:  # noqa: ASYNC110 - the journal has no event
+            await asyncio.sleep(0.01)
+        target.move._starting.set_result(None)
+    record = journal.latest(MOVE, Role.TARGET)
+    assert record is not None
+    assert (record.state, record.epoch) == (State.OPEN, 2)

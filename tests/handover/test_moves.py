@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from handover_support import FakeEngine, host_with
+from handover_support import MOVE, FakeEngine, host_with, written
 
 from streamhop.handover import moves as room
 from streamhop.handover.errors import MoveError
@@ -58,4 +58,38 @@ async def test_a_daemon_that_stops_starts_nothing_and_ends_what_has_not_begun(tm
     assert operation.result["code"] == "cancelled"
     assert [event["event"] async for event in operation.log.follow()][-1] == "finished"
     assert [type(message) for message in said] == [Refuse]
+    journal.close()
+
+
+async def test_only_what_is_in_doubt_can_be_reclaimed_and_then_it_goes_on(tmp_path: Path, gates: list[int]) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    engine = FakeEngine("paused")
+    host = host_with(engine, journal, tmp_path)
+    details: dict[str, Any] = {"container": "c", "peer": "127.0.0.1:1", "image_digest": "00" * 32}
+    written(journal, Role.SOURCE, State.PRECOPY, State.FREEZING, **details)
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(10):
+        moves = Moves(host, tasks)
+        with pytest.raises(MoveError, match="in doubt"):
+            await moves.reclaim(b"x" * 16)
+        journal.record(MOVE, Role.SOURCE, 1, State.RELEASED)
+        moves.settle(MOVE, Role.SOURCE)
+        await moves.reclaim(MOVE)
+        while engine.status != "running":  # noqa: ASYNC110 - done by a task of the daemon's
+            await asyncio.sleep(0.01)
+        with pytest.raises(MoveError, match="in doubt"):
+            await moves.reclaim(MOVE)
+        moves.stop()
+    record = journal.latest(MOVE, Role.SOURCE)
+    assert record is not None
+    assert (record.state, record.epoch, record.details["owes_abort"]) == (State.ABORTED, 2, True)
+    assert engine.calls == ["unpause"]
+    journal.close()
+
+
+async def test_what_does_not_wait_for_go_cannot_be_claimed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    async with asyncio.TaskGroup() as tasks:
+        moves = Moves(host_with(FakeEngine("gone"), journal, tmp_path), tasks)
+        with pytest.raises(MoveError, match="waits for GO"):
+            await moves.claim(MOVE)
     journal.close()

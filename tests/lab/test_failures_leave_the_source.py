@@ -123,6 +123,19 @@ def test_the_source_daemon_is_killed(redis: Edges, phase: str) -> None:
     check_source_is_as_it_was(redis, before, digest, seen)
 
 
+@pytest.mark.parametrize("phase", ["freeze", "restore at the target"])
+def test_a_frozen_container_goes_on_without_its_daemon(redis: Edges, phase: str) -> None:
+    before, digest = redis.inventory(), dataset(redis.client, "digest", "edge-a:6379", KEYS)
+    with redis.probe("redis") as probe:
+        migrate_and_break(redis, phase, redis.a.kill)
+        wait_for(lambda: ("edge-a", "running") in where_it_is(redis), "the guard thaws it", RECOVERED_S_MAX)
+        assert dataset(redis.client, "digest", "edge-a:6379", KEYS) == digest
+        redis.a.start()
+        wait_for(lambda: redis.inventory() == before, "nothing is left behind", RECOVERED_S_MAX)
+        seen = probe.stop()
+    check_source_is_as_it_was(redis, before, digest, seen)
+
+
 @pytest.mark.parametrize("end", ["kill", "stop"])
 @pytest.mark.parametrize("side", ["a", "b"])
 def test_a_daemon_ends_at_the_point_of_commitment(redis: Edges, side: str, end: str) -> None:

@@ -1,0 +1,54 @@
+"""What every command does alike: ask the daemon, complain, print tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from .client import ControlClient, ControlError
+from .render import printable
+
+format_option = click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="How results are printed."
+)
+
+
+def complain(reason: str, *remarks: str, exit_code: int) -> NoReturn:
+    """End the command with a message on standard error, ``remarks`` indented below it."""
+    print(f"streamhop: {printable(reason)}", file=sys.stderr)
+    for remark in filter(None, remarks):
+        print(f"  {printable(remark)}", file=sys.stderr)
+    sys.exit(exit_code)
+
+
+def ask(question: Callable[[], Any]) -> Any:
+    """The daemon's answer; the command ends if there is none."""
+    try:
+        return question()
+    except ControlError as error:
+        complain(error.reason, error.fix, exit_code=error.exit_code)
+
+
+def list_rows(client: ControlClient, route: str, form: str, columns: list[str]) -> None:
+    """Print what ``route`` answers, a row each."""
+    rows = ask(lambda: client.get(route))
+    if form == "json":
+        click.echo(json.dumps(rows))
+        return
+    print_table(rows, columns)
+
+
+def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
+    """Print the named fields of each row."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.upper())
+    for row in rows:
+        table.add_row(*(printable("" if row.get(c) is None else row[c]) for c in columns))
+    Console().print(table)

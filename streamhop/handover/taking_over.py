@@ -1,0 +1,66 @@
+"""What a guard does when its daemon is gone: what the daemon would do at its next start, see :mod:`.settling_here`.
+
+ABORTED is made durable, then the container is thawed. A container that was released is not touched: then only the
+peer's word counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from streamhop.config import Config
+from streamhop.engine.docker import Engine
+from streamhop.engine.restores import RestoreServer
+from streamhop.identity import PeerBook
+from streamhop.peering import PeerDirectory
+
+from .failures import EXPECTED, plain
+from .host import Host
+from .journal import Journal
+from .settling_here import settle_here
+from .states import Role, State
+
+log = logging.getLogger("streamhop.guard")
+
+RETRY_S = 1.0
+ATTEMPTS_MAX = 600
+"""Docker may be restarting; after ten minutes a person has to look anyway."""
+
+
+async def take_over(host: Host, move: bytes) -> None:
+    """Do what the daemon can no longer do.
+
+    :raises EngineError: Docker would not; repeat it. So too for the others that :func:`settle_here` raises.
+    """
+    record = await asyncio.to_thread(host.journal.latest, move, Role.SOURCE)
+    if record is None or not (record.state is State.FREEZING or record.details.get("owes_thaw")):
+        return
+    log.warning("move %s: the daemon is gone, the container goes on here", move.hex()[:8])
+    await settle_here(host, record)
+
+
+def take_over_alone(journal_path: str, run_dir: str, move: bytes) -> int:
+    """:func:`take_over` in a process of its own, until it succeeds; returns what that exits with."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    return asyncio.run(_take_over(Path(journal_path), Path(run_dir), move))
+
+
+async def _take_over(journal_path: Path, run_dir: Path, move: bytes) -> int:
+    config = replace(Config(), run_dir=run_dir, plaintext=True)
+    journal = Journal(journal_path)
+    async with Engine() as engine:
+        peers = PeerDirectory(config, None, PeerBook(run_dir / "none"))
+        host = Host(config, engine, journal, RestoreServer(run_dir), peers)
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                await take_over(host, move)
+            except EXPECTED as error:
+                log.error("move %s: the container could not be thawed yet: %s", move.hex()[:8], plain(error))
+                await asyncio.sleep(RETRY_S)
+            else:
+                return 0
+    return 1

@@ -95,6 +95,11 @@ def test_bad_input_is_one_clear_line(classic_edges: Edges) -> None:
     absent = edges.a.migrate("absent", "edge-b")
     assert (absent.exit_code, "no container 'absent'" in absent.remarks) == (12, True)
     edges.a.host.service("redis")
-    nowhere = edges.a.migrate("redis", "127.0.0.1:9")
-    assert nowhere.exit_code == 10
-    assert "cannot be reached" in nowhere.remarks
+    stranger = edges.a.migrate("redis", "127.0.0.1:9")
+    assert (stranger.exit_code, "not a peer of this host" in stranger.remarks) == (11, True)
+    edges.b.stop()
+    try:
+        nowhere = edges.a.migrate("redis", "edge-b")
+    finally:
+        edges.b.start()
+    assert (nowhere.exit_code, "cannot be reached" in nowhere.remarks) == (10, True)

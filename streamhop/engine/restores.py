@@ -41,6 +41,7 @@ REFUSE_S_MAX = 30.0
 """How long the runtime may take to kill what it has restored so far."""
 
 ENDED_POLL_S = 0.05
+"""How often to look whether the runtime has ended: it may be one of an earlier daemon, which tells nobody."""
 
 _ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 

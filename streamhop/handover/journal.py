@@ -128,7 +128,7 @@ class Journal:
         """The newest record of each move and role with all its details, in the order in which the moves began."""
         with self._lock:
             rows = self._database.execute(
-                f"SELECT move, role, epoch, state, details FROM record {where} ORDER BY number",  # noqa: S608 - ours
+                f"SELECT move, role, epoch, state, details FROM record {where} ORDER BY number",  # noqa: S608 - no values
                 values,
             ).fetchall()
         found: dict[tuple[bytes, str], Record] = {}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from streamhop.config import Config
 from streamhop.engine.docker import Conflict, EngineError, NotFound
@@ -107,3 +110,15 @@ def written(journal: Journal, role: Role, *states: State, **details: Any) -> Rec
     record = journal.latest(MOVE, role)
     assert record is not None
     return record
+
+
+def make_unwritable(journal: Journal, monkeypatch: pytest.MonkeyPatch, state: State) -> None:
+    """From now on the journal's disk is too full for a record of ``state``."""
+    record = journal.record
+
+    def full(move: bytes, role: Role, epoch: int, entered: State, **details: Any) -> None:
+        if entered is state:
+            raise sqlite3.OperationalError("database or disk is full")
+        record(move, role, epoch, entered, **details)
+
+    monkeypatch.setattr(journal, "record", full)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from handover_support import MOVE, POLICY, FakeEngine, host_with
+from handover_support import MOVE, POLICY, FakeEngine, host_with, make_unwritable
 
 from streamhop.engine.restores import RestoreFailed
 from streamhop.handover.errors import MoveError
@@ -152,14 +151,7 @@ async def test_a_journal_that_cannot_be_written_after_the_start_removes_nothing_
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = Target(journal, tmp_path, on_go=lambda: target.starts())
-    record = journal.record
-
-    def full(move: bytes, role: Role, epoch: int, state: State, **details: Any) -> None:
-        if state is State.OPEN:
-            raise sqlite3.OperationalError("database or disk is full")
-        record(move, role, epoch, state, **details)
-
-    monkeypatch.setattr(journal, "record", full)
+    make_unwritable(journal, monkeypatch, State.OPEN)
     await target.move.run()
     assert target.engine.calls == []
     assert target.session.said == []

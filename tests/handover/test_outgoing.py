@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
-from handover_support import POLICY, FakeEngine, host_with
+from handover_support import POLICY, FakeEngine, host_with, make_unwritable
 
 from streamhop.config import Address
 from streamhop.handover import outgoing
@@ -167,19 +167,12 @@ async def test_a_thaw_that_fails_is_said_and_the_target_still_hears_the_abort(
 async def test_without_a_durable_abort_nothing_is_thawed_and_nobody_is_told(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
 ) -> None:
-    record = journal.record
-
-    def full(move: bytes, role: Role, epoch: int, state: State, **details: Any) -> None:
-        if state is State.ABORTED:
-            raise sqlite3.OperationalError("database or disk is full")
-        record(move, role, epoch, state, **details)
-
     async def course() -> None:
         await source.enter(State.PRECOPY, State.FREEZING)
         raise OSError("something")
 
     source = Source(journal, tmp_path, monkeypatch, course)
-    monkeypatch.setattr(journal, "record", full)
+    make_unwritable(journal, monkeypatch, State.ABORTED)
     with pytest.raises(StillFrozenError, match="disk is full"):
         await source.move.run()
     assert source.engine.calls == []
@@ -285,19 +278,12 @@ async def test_a_copy_that_cannot_be_removed_does_not_make_a_move_fail(
 async def test_what_was_never_frozen_is_not_said_to_be(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
 ) -> None:
-    record = journal.record
-
-    def full(move: bytes, role: Role, epoch: int, state: State, **details: Any) -> None:
-        if state is State.ABORTED:
-            raise sqlite3.OperationalError("database or disk is full")
-        record(move, role, epoch, state, **details)
-
     async def course() -> None:
         await source.enter(State.PRECOPY)
         raise SessionLost("gone")
 
     source = Source(journal, tmp_path, monkeypatch, course)
-    monkeypatch.setattr(journal, "record", full)
+    make_unwritable(journal, monkeypatch, State.ABORTED)
     with pytest.raises(UnreachableError):
         await source.move.run()
 

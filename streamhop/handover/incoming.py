@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -16,8 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from streamhop.content.container_config import admit
-from streamhop.content.image_layers import ImageAssembler, held_layers
-from streamhop.content.memory import PageStore
+from streamhop.content.image_layers import ImageAssembler
 from streamhop.engine.restores import PendingRestore
 from streamhop.net import PeerSession, SessionLost
 from streamhop_protocol.errors import IntegrityError, UnexpectedError
@@ -44,8 +42,7 @@ from .errors import MoveError, RefusedError
 from .failures import EXPECTED, as_move_error, first_failure, plain
 from .host import Host, MoveJournal
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
-from .preflight import check_as_target
-from .receiving import Receiver
+from .means import Means
 from .settling_here import remove_tree, settle_here
 from .states import Role, State
 from .target_actions import provisional_name
@@ -73,11 +70,12 @@ class IncomingMove:
     again on a new one.
     """
 
-    def __init__(self, host: Host, session: PeerSession, offer: Offer) -> None:
+    def __init__(self, host: Host, session: PeerSession, offer: Offer, means: Means | None = None) -> None:
         self.id = offer.move
         self.epoch = offer.epoch
         self._peer_reference = session.peer_reference
         self._host = host
+        self._means = means or Means()
         self._session = session
         self._offer = offer
         self._journal = MoveJournal(host.journal, offer.move, Role.TARGET, offer.epoch)
@@ -159,21 +157,17 @@ class IncomingMove:
         if not policy.accept:
             raise RefusedError("the target takes no containers from this host", "[policy] there: accept = true")
         refusals = admit(manifest.request, replace(policy.admission, runtimes=frozenset({asked})))
-        refusals += await check_as_target(self._host, manifest, policy)
+        refusals += await self._means.check_as_target(self._host, manifest, policy)
         if refusals:
             first = refusals[0]
             more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
             raise RefusedError(f"{first.reason}{more}", first.fix)
-        held = await held_layers(self._host.engine, manifest.image)
+        held = await self._means.held_layers(self._host.engine, manifest)
         digests = [layer.digest for layer in manifest.image.layers]
         lacking = [digest for digest in dict.fromkeys(digests) if digest not in held]
-        limit = policy.memory_bytes_max
         await asyncio.to_thread(self._spool.mkdir, mode=0o700, parents=True)
-        self._layers = ImageAssembler(self._spool / "layers", manifest.image)
-        self._pages = PageStore(self._spool / "pages", manifest.page_size, quota_bytes=limit)
-        self._receiver = Receiver(
-            self._layers, frozenset(lacking), self._pages, manifest.trees, self._spool, tree_bytes_max=limit
-        )
+        intake = self._means.intake(self._spool, manifest, lacking, policy.memory_bytes_max)
+        self._layers, self._pages, self._receiver = intake.layers, intake.pages, intake.receiver
         await self._journal.enter(
             State.RECEIVING,
             peer=self._peer_reference,
@@ -338,7 +332,7 @@ class IncomingMove:
             self._pending.discard()
             await self._settle()
             # What the container had synced at the source is not yet on this host's disk.
-            await in_worker(os.sync)
+            await self._means.sync()
         except EXPECTED as error:
             log.warning("move %s: it runs here, but: %s", self.id.hex()[:8], plain(error))
         while not self._inbox.empty():

@@ -58,19 +58,21 @@ class Record:
 class Journal:
     """Journal in one SQLite file. Thread-safe; calls block for a disk sync."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, database: sqlite3.Connection | None = None) -> None:
         """Open or create the journal.
 
+        :param database: to be used instead of ``path``, in autocommit mode.
         :raises sqlite3.Error: the file cannot be opened or is not a database.
         """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._database = database or sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = TRUNCATE")
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.executescript(_SCHEMA)
-        path.chmod(0o600)
+        if database is None:
+            path.chmod(0o600)
 
     def close(self) -> None:
         """Close the file."""

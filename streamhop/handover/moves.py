@@ -26,9 +26,10 @@ from .failures import EXPECTED, as_move_error, plain
 from .host import Host
 from .incoming import IncomingMove
 from .journal import Record
+from .means import Means
 from .outgoing import OutgoingMove
 from .policy import PolicyOptions
-from .preflight import SourceContainer, check_as_source, find_container
+from .preflight import SourceContainer, find_container
 from .report import Tally
 from .settling import settle
 from .states import Role, State
@@ -111,10 +112,12 @@ class Moves:
     """All moves of one host.
 
     :param tasks: owns every task started here; leaving it waits for them.
+    :param means: of this host; None for those of Linux, Docker and CRIU.
     """
 
-    def __init__(self, host: Host, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, host: Host, tasks: asyncio.TaskGroup, means: Means | None = None) -> None:
         self._host = host
+        self._means = means or Means()
         self._tasks = tasks
         self._operations: dict[str, Operation] = {}
         self._leaving: set[str] = set()
@@ -246,7 +249,7 @@ class Moves:
             raise PreflightError("it is being moved already", "wait for that move, or cancel it")
         self._leaving.add(found["Id"])
         try:
-            container = await check_as_source(self._host, found, request.new_name)
+            container = await self._means.check_as_source(self._host, found, request.new_name)
             return await self._hand_over(operation, container, peer, tally)
         finally:
             self._leaving.discard(found["Id"])
@@ -256,7 +259,7 @@ class Moves:
     ) -> dict[str, Any]:
         request, events = operation.request, operation.log
         policy = request.policy(self._host.config.precopy_s_max)
-        move = OutgoingMove(self._host, container, peer, policy, events, tally)
+        move = OutgoingMove(self._host, container, peer, policy, events, tally, self._means)
         operation.move = move
         try:
             return await move.run()
@@ -390,7 +393,7 @@ class Moves:
             return
         if offer.move in self._incoming:
             raise UnexpectedError("a move that is under way was offered again")
-        move = IncomingMove(self._host, session, offer)
+        move = IncomingMove(self._host, session, offer, self._means)
         self._incoming[offer.move] = move
         self._own(lambda: self._take_in(move))
 

@@ -15,9 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from streamhop.engine.checkpoint import checkpoint
-from streamhop.engine.docker import EngineError, NotFound, runc_root
-from streamhop.engine.processes import ProcessRef, container_pids
+from streamhop.engine.docker import EngineError, NotFound
 from streamhop.net import PeerSession, UntrustedError
 from streamhop.peering import PeerTarget
 from streamhop.telemetry.events import EventLog
@@ -52,8 +50,8 @@ from .errors import (
     UnreachableError,
 )
 from .failures import EXPECTED, as_move_error, first_failure, plain
-from .guard import guarded
 from .host import Host, MoveJournal
+from .means import Means
 from .policy import Costs, Decision, PolicyOptions, RoundResult, Verdict, decide, predict_downtime
 from .policy import predict_final_wire_bytes as predict_bytes
 from .preflight import SourceContainer
@@ -98,6 +96,7 @@ class OutgoingMove:
         options: PolicyOptions,
         events: EventLog,
         tally: Tally,
+        means: Means | None = None,
     ) -> None:
         self.id = secrets.token_bytes(16)
         self._host = host
@@ -106,6 +105,7 @@ class OutgoingMove:
         self._options = options
         self._events = events
         self._tally = tally
+        self._means = means or Means()
         self._journal = MoveJournal(host.journal, self.id, Role.SOURCE, EPOCH)
         self._frozen_at = 0.0
         self._runs_there = False
@@ -141,7 +141,7 @@ class OutgoingMove:
             dialogue = Dialogue(session, self.id, EPOCH)
             try:
                 # The guard stays until what went wrong is undone.
-                async with guarded(self._host, self.id):
+                async with self._means.guarded(self._host, self.id):
                     await self._see_through(session, dialogue)
             finally:
                 self._wire_bytes = session.wire_bytes_sent
@@ -189,7 +189,9 @@ class OutgoingMove:
             restart_policy=dict(container.restart_policy),
         )
         self._phase("pre-copy")
-        sender = Sender(session, self._host.engine, secrets.randbits(64), container.trees, self._tally, self._events)
+        sender = self._means.sender(
+            session, self._host.engine, secrets.randbits(64), container.trees, self._tally, self._events
+        )
         wanted = frozenset(accepted.lacks) & {layer.digest for layer in container.manifest.image.layers}
         self._tally.layers_sent = len(wanted)
         self._tally.layers_reused = len(container.manifest.image.layers) - len(wanted)
@@ -211,7 +213,8 @@ class OutgoingMove:
         warm = asyncio.ensure_future(dialogue.answer(Ready))
         try:
             while True:
-                result = await sender.round(len(rounds), await self._processes(), self._container.manifest.memory_bytes)
+                processes = await self._means.processes(self._container.init_pid)
+                result = await sender.round(len(rounds), processes, self._container.manifest.memory_bytes)
                 rounds.append(result)
                 verdict = self._judge(session, rounds, time.monotonic() - began)
                 if verdict.decision is Decision.GIVE_UP:
@@ -246,9 +249,6 @@ class OutgoingMove:
         self._events.emit("round", **self._tally.rounds[-1], link_bytes_per_s=round(bandwidth))
         return verdict
 
-    async def _processes(self) -> list[ProcessRef]:
-        return await asyncio.to_thread(container_pids, self._container.init_pid)
-
     # -- freeze, release, finish -----------------------------------------------------------------------------------
 
     async def _freeze_and_send(self, session: PeerSession, sender: Sender, dialogue: Dialogue) -> bytes:
@@ -268,10 +268,10 @@ class OutgoingMove:
                 await self._journal.note(paused_by_others=True)
                 raise PausedError("somebody paused it while it was being moved", "docker unpause it, then try again")
             self._phase("dump")
-            processes = await self._processes()
+            processes = await self._means.processes(container.init_pid)
             async with asyncio.TaskGroup() as frozen:
                 frozen.create_task(sender.final_trees(processes))
-                await checkpoint(container.id, runc_root(container.runtime), image_dir, work_dir, timeout_s=DUMP_S_MAX)
+                await self._means.checkpoint(container, image_dir, work_dir, timeout_s=DUMP_S_MAX)
                 self._phase("final difference")
                 digest = await sender.final_memory(image_dir)
             await session.send(Prepare(move=self.id, epoch=EPOCH, image_digest=digest))

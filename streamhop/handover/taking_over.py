@@ -49,18 +49,22 @@ def take_over_alone(journal_path: str, run_dir: str, move: bytes) -> int:
     return asyncio.run(_take_over(Path(journal_path), Path(run_dir), move))
 
 
+async def keep_taking_over(host: Host, move: bytes) -> int:
+    """:func:`take_over` until it succeeds; returns what the guard exits with."""
+    for _ in range(ATTEMPTS_MAX):
+        try:
+            await take_over(host, move)
+        except EXPECTED as error:
+            log.error("move %s: the container could not be thawed yet: %s", move.hex()[:8], plain(error))
+            await asyncio.sleep(RETRY_S)
+        else:
+            return 0
+    return 1
+
+
 async def _take_over(journal_path: Path, run_dir: Path, move: bytes) -> int:
     config = replace(Config(), run_dir=run_dir, plaintext=True)
     journal = Journal(journal_path)
     async with Engine() as engine:
         peers = PeerDirectory(config, None, PeerBook(run_dir / "none"))
-        host = Host(config, engine, journal, RestoreServer(run_dir), peers)
-        for _ in range(ATTEMPTS_MAX):
-            try:
-                await take_over(host, move)
-            except EXPECTED as error:
-                log.error("move %s: the container could not be thawed yet: %s", move.hex()[:8], plain(error))
-                await asyncio.sleep(RETRY_S)
-            else:
-                return 0
-    return 1
+        return await keep_taking_over(Host(config, engine, journal, RestoreServer(run_dir), peers), move)

@@ -1,0 +1,97 @@
+"""How a move gets at what it moves: content, processes, dumps. One object, so that something else can take its place.
+
+The rules of the handover are in the other modules, and do not change with it: the simulator runs them with means of
+its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamhop.content.container_config import Refusal
+from streamhop.content.image_layers import ImageAssembler, held_layers
+from streamhop.content.memory import PageStore
+from streamhop.engine.checkpoint import checkpoint
+from streamhop.engine.docker import Engine, runc_root
+from streamhop.engine.processes import ProcessRef, container_pids
+from streamhop.net import PeerSession
+from streamhop.telemetry.events import EventLog
+
+from .concurrency import in_worker
+from .guard import guarded
+from .host import Host
+from .manifest import Manifest
+from .preflight import SourceContainer, check_as_source, check_as_target
+from .receiving import Receiver
+from .report import Tally
+from .sending import Sender
+from .target_policy import TargetPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What takes the content of one move at the target."""
+
+    layers: ImageAssembler
+    pages: PageStore
+    receiver: Receiver
+
+
+class Means:
+    """The means of a host that runs Linux, Docker and CRIU."""
+
+    # -- source ----------------------------------------------------------------------------------------------------
+
+    async def check_as_source(self, host: Host, found: dict[str, Any], new_name: str | None) -> SourceContainer:
+        """See :func:`.preflight.check_as_source`."""
+        return await check_as_source(host, found, new_name)
+
+    def guarded(self, host: Host, move: bytes) -> AbstractAsyncContextManager[None]:
+        """See :func:`.guard.guarded`."""
+        return guarded(host, move)
+
+    async def processes(self, init_pid: int) -> Sequence[ProcessRef]:
+        """The processes of the container whose first one is ``init_pid``."""
+        return await asyncio.to_thread(container_pids, init_pid)
+
+    async def checkpoint(self, container: SourceContainer, image: Path, work: Path, *, timeout_s: float) -> None:
+        """See :func:`streamhop.engine.checkpoint.checkpoint`."""
+        await checkpoint(container.id, runc_root(container.runtime), image, work, timeout_s=timeout_s)
+
+    def sender(
+        self, session: PeerSession, engine: Engine, seed: int, trees: Mapping[str, Path], tally: Tally, events: EventLog
+    ) -> Sender:
+        """What sends a container's content; see there."""
+        return Sender(session, engine, seed, trees, tally, events)
+
+    # -- target ----------------------------------------------------------------------------------------------------
+
+    async def check_as_target(self, host: Host, manifest: Manifest, policy: TargetPolicy) -> list[Refusal]:
+        """See :func:`.preflight.check_as_target`."""
+        return await check_as_target(host, manifest, policy)
+
+    async def held_layers(self, engine: Engine, manifest: Manifest) -> frozenset[str]:
+        """See :func:`streamhop.content.image_layers.held_layers`."""
+        return await held_layers(engine, manifest.image)
+
+    def intake(self, spool: Path, manifest: Manifest, lacking: Sequence[str], bytes_max: int) -> Intake:
+        """What takes the content of a move, below ``spool``.
+
+        :param lacking: digests of the layers that have to come.
+        :param bytes_max: of memory, and of each tree.
+        :raises OSError: the places for it cannot be made.
+        """
+        layers = ImageAssembler(spool / "layers", manifest.image)
+        pages = PageStore(spool / "pages", manifest.page_size, quota_bytes=bytes_max)
+        receiver = Receiver(layers, frozenset(lacking), pages, manifest.trees, spool, tree_bytes_max=bytes_max)
+        return Intake(layers, pages, receiver)
+
+    async def sync(self) -> None:
+        """Return when everything written on this host is on disk."""
+        await in_worker(os.sync)

@@ -112,7 +112,17 @@ class Config:
     precopy_s_max: float = 1800.0
     """Longest that pre-copy may take before it counts as not converging."""
 
+    reconnect_s_max: float = 60.0
+    """How long a move waits for a link that broke, unless the user says otherwise; 0: not at all."""
 
+    kept_s_max: float = 3600.0
+    """How long this host keeps what a failed move has brought, for the next attempt; 0: not at all."""
+
+    kept_bytes_max: int = 16 * 1024**3
+    """Most bytes on disk of what is kept; the oldest goes first."""
+
+
+_MAY_BE_ZERO = frozenset({"reconnect_s_max", "kept_s_max"})
 _ENVIRONMENT_PREFIX = "STREAMHOP_"
 
 
@@ -140,7 +150,7 @@ def _convert(name: str, value: Any, where: str) -> Any:
             number = int(value) if kind == "int" else float(value)
         except (TypeError, ValueError):
             number = -1
-        if number > 0:
+        if number > 0 or (number == 0 and name in _MAY_BE_ZERO):
             return number
     raise ConfigError(f"{where}: {name} = {value!r} is not a valid {str(kind).lower()}")
 

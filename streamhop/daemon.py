@@ -24,7 +24,7 @@ from streamhop.engine.docker import Engine, EngineError
 from streamhop.engine.restores import RestoreServer
 from streamhop.engine.setup import SetupError, containers_of, register, reload_engine, unregister
 from streamhop.handover.failures import first_failure, plain
-from streamhop.handover.host import Host
+from streamhop.handover.host import Host, kept_content
 from streamhop.handover.journal import Journal
 from streamhop.handover.moves import Moves
 from streamhop.handover.settling import recover
@@ -76,7 +76,7 @@ async def _run(config: Config) -> None:
         check_policies(config)
         identity = None if config.plaintext else load_or_create(config.state_dir / "identity")
         peers = PeerDirectory(config, identity, PeerBook(config.state_dir / "peers", pinned_peers(config)))
-        host = Host(config, engine, journal, restores, peers)
+        host = Host(config, engine, journal, restores, peers, kept_content(config))
         unsettled = await recover(host)
         _remove_stray_files(config)
         async with asyncio.TaskGroup() as tasks:
@@ -91,6 +91,7 @@ async def _run(config: Config) -> None:
             peering = PeeringApi(config.name, peers, pairing)
             listener = await _listen(config, moves, peers, pairing)
             peers.on_unpaired = listener.end_sessions_of
+            expiring = tasks.create_task(moves.expire_kept())
             async with listener, serve_control(moves, config.control_socket, peering):
                 if identity is not None:
                     log.info("this device is %s", identity.id)
@@ -99,6 +100,7 @@ async def _run(config: Config) -> None:
                 log.info("%s listens on %s, control on %s", config.name, listen, config.control_socket)
                 await stop.wait()
                 log.info("stopping")
+                expiring.cancel()
                 moves.stop()
 
 

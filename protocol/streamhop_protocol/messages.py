@@ -32,6 +32,8 @@ class StreamKind(Enum):
     TREE = "tree"
     MEMORY = "memory"
     FINAL = "final"
+    HELD = "held"
+    """The only one from the target to the source."""
 
     @property
     def priority(self) -> int:
@@ -39,7 +41,13 @@ class StreamKind(Enum):
         return _PRIORITIES[self]
 
 
-_PRIORITIES = {StreamKind.FINAL: 0, StreamKind.MEMORY: 1, StreamKind.TREE: 2, StreamKind.LAYER: 3}
+_PRIORITIES = {
+    StreamKind.FINAL: 0,
+    StreamKind.HELD: 0,
+    StreamKind.MEMORY: 1,
+    StreamKind.TREE: 2,
+    StreamKind.LAYER: 3,
+}
 
 
 MoveId = Annotated[bytes, binary(MOVE_ID_BYTES)]
@@ -65,10 +73,14 @@ class MoveMessage(Message):
 
 @dataclass(frozen=True, slots=True)
 class Offer(MoveMessage):
-    """Source: here is a container; may it come?"""
+    """Source: here is a container; may it come?
+
+    Of a higher epoch than an earlier one about the same move: that attempt is over, this is another.
+    """
 
     epoch: Epoch
     manifest: Attributes
+    attributes: Attributes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,9 @@ DATA = FrameType.DATA
 
 CONTROL = (
     m.Offer(MOVE, 1, {"container": "web", "page_size": 4096, "trees": ["rootfs"]}),
+    m.Offer(MOVE, 2, {"container": "web"}, {"hash_seed": bytes(range(8))}),
     m.Accept(MOVE, 1, ["sha256:aa"], ["sha256:bb"], {}),
+    m.Accept(MOVE, 2, ["sha256:aa"], [], {"begun": {"sha256:aa": 1000}, "held": True}),
     m.Refuse(MOVE, 1, "refused", "port 80 is taken", "free it"),
     m.Ready(MOVE, 1),
     m.Prepare(MOVE, 1, DIGEST),

@@ -21,6 +21,7 @@ from streamhop.config import Config
 from .asking import ask, complain, format_option, list_rows, print_table
 from .client import ControlClient, ControlError
 from .handover import handover
+from .kept import kept
 from .render import BarProgress, PlainProgress, Progressive, printable, report_table
 
 EXIT_INTERRUPTED = 130
@@ -34,12 +35,19 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
+    def __init__(self, *, zero: bool = False) -> None:
+        """Make the type.
+
+        :param zero: whether ``0s`` is one.
+        """
+        self._zero = zero
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds, or a usage error."""
         if isinstance(value, float):
             return value
         match = _DURATION.fullmatch(str(value))
-        if not match or float(match[1]) <= 0:
+        if not match or (float(match[1]) == 0 and not self._zero):
             self.fail(f"{value!r} is not a duration: write 500ms, 2s or 1m", param, ctx)
         return float(match[1]) * _UNIT_S[match[2]]
 
@@ -99,6 +107,11 @@ def setup(remove: bool, daemon_json: Path, runtime_name: str) -> None:
     type=click.Choice(["go", "abort"]),
     help="What to do if the target cannot be met. [default: abort if --max-downtime is given, else go]",
 )
+@click.option(
+    "--reconnect",
+    type=Duration(zero=True),
+    help="How long to wait for a link that breaks; then the move goes on where it was. [default: 60s]",
+)
 @format_option
 @click.pass_obj
 def migrate(
@@ -108,6 +121,7 @@ def migrate(
     max_downtime: float | None,
     max_rounds: int | None,
     on_no_converge: str | None,
+    reconnect: float | None,
     form: str,
 ) -> None:
     """Move a running CONTAINER to PEER, a name from the configuration or an address."""
@@ -121,6 +135,7 @@ def migrate(
         "max_downtime_s": max_downtime,
         "max_rounds": max_rounds,
         "on_no_converge": on_no_converge,
+        "reconnect_s": reconnect,
     }
     try:
         move = client.start_move(body)
@@ -305,6 +320,7 @@ def version(client: ControlClient, form: str) -> None:
 
 
 cli.add_command(handover)
+cli.add_command(kept)
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ POST        /v1/handovers/MOVE/reclaim  let go on here what was released; the ta
 GET         /v1/moves/ID                one move
 GET         /v1/moves/ID/events         its events as one JSON object a line, until it ends
 DELETE      /v1/moves/ID                cancel it; the answer says whether it was not too late
+GET         /v1/kept                    what failed moves have brought here, kept for another attempt
+DELETE      /v1/kept/KEY                remove some of that
 ==========  ==========================  ==========================================================
 
 Errors are ``{"code", "reason", "fix", "exit_code", "runs_at"}`` with a 4xx or 5xx status.
@@ -66,6 +68,20 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return _refusal(error.status, "http", error.reason)
 
 
+_MOVE_FIELDS = frozenset(
+    {"container", "peer", "new_name", "max_downtime_s", "max_rounds", "on_no_converge", "reconnect_s"}
+)
+
+
+def _seconds(body: dict[str, Any], name: str, *, zero: bool) -> float | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or (value == 0 and not zero):
+        raise ConfigError(f"{name} must be a {'' if zero else 'positive '}number of seconds")
+    return float(value)
+
+
 def move_request_from_json(body: Any) -> MoveRequest:
     """Check the body of ``POST /v1/moves``.
 
@@ -73,7 +89,7 @@ def move_request_from_json(body: Any) -> MoveRequest:
     """
     if not isinstance(body, dict):
         raise ConfigError("the body must be a JSON object")
-    unknown = set(body) - {"container", "peer", "new_name", "max_downtime_s", "max_rounds", "on_no_converge"}
+    unknown = set(body) - _MOVE_FIELDS
     if unknown:
         raise ConfigError(f"unknown field {min(unknown)!r}")
     texts: dict[str, str] = {}
@@ -85,9 +101,6 @@ def move_request_from_json(body: Any) -> MoveRequest:
     new_name = body.get("new_name")
     if new_name is not None and (not isinstance(new_name, str) or not _NAME.fullmatch(new_name)):
         raise ConfigError(f"{new_name!r} is not a container's name: letters, digits, '_', '.' and '-', at least two")
-    downtime = body.get("max_downtime_s")
-    if downtime is not None and (isinstance(downtime, bool) or not isinstance(downtime, int | float) or downtime <= 0):
-        raise ConfigError("max_downtime_s must be a positive number of seconds")
     rounds = body.get("max_rounds")
     if rounds is not None and (isinstance(rounds, bool) or not isinstance(rounds, int) or not 1 <= rounds <= 100):
         raise ConfigError("max_rounds must be a whole number from 1 to 100")
@@ -98,9 +111,10 @@ def move_request_from_json(body: Any) -> MoveRequest:
         container=texts["container"],
         peer=texts["peer"],
         new_name=new_name,
-        downtime_s_max=downtime,
+        downtime_s_max=_seconds(body, "max_downtime_s", zero=False),
         rounds_max=rounds,
         on_no_converge=unmet,
+        reconnect_s=_seconds(body, "reconnect_s", zero=True),
     )
 
 
@@ -135,6 +149,8 @@ class ControlApi:
                 web.get("/v1/moves/{id}", self._show),
                 web.get("/v1/moves/{id}/events", self._events),
                 web.delete("/v1/moves/{id}", self._cancel),
+                web.get("/v1/kept", self._kept),
+                web.delete("/v1/kept/{key}", self._drop_kept),
             ]
         )
         if self._peering is not None:
@@ -193,6 +209,27 @@ class ControlApi:
     async def _cancel(self, request: web.Request) -> web.Response:
         cancelling = self._moves.cancel(request.match_info["id"])
         return web.json_response({"cancelling": cancelling}, status=202)
+
+    async def _kept(self, _request: web.Request) -> web.Response:
+        found = await self._moves.kept()
+        return web.json_response(
+            [
+                {
+                    "key": kept.key,
+                    "peer": kept.label.peer,
+                    "container": kept.label.container,
+                    "image": kept.label.image,
+                    "bytes": kept.size_bytes,
+                    "expires_s": round(kept.expires_s),
+                }
+                for kept in found
+            ]
+        )
+
+    async def _drop_kept(self, request: web.Request) -> web.Response:
+        if not await self._moves.drop_kept(request.match_info["key"]):
+            return _refusal(404, "unknown_kept", "nothing of that key is kept", "see `streamhop kept ls`", 1)
+        return web.json_response({})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         operation = self._moves.get(request.match_info["id"])

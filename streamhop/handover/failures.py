@@ -54,6 +54,15 @@ def plain(failure: BaseException) -> str:
     return str(failure) or type(failure).__name__
 
 
+def _of_lost_session(lost: SessionLost) -> MoveError:
+    blame = lost.__cause__
+    if isinstance(blame, IntegrityError | LimitError):
+        return as_move_error(blame)
+    if isinstance(blame, ProtocolError):
+        return MoveError(f"the session with the peer ended: {lost}", "report this, with both daemons' logs")
+    return UnreachableError(f"the connection to the peer was lost: {lost}", "check the link, then try again")
+
+
 def as_move_error(error: BaseException) -> MoveError:
     """What the user is told about ``error``."""
     failure = first_failure(error)
@@ -63,7 +72,7 @@ def as_move_error(error: BaseException) -> MoveError:
         case NotPairedError() | UntrustedError():
             return UnpairedError(str(failure), "pair the two hosts: streamhop pair")
         case SessionLost():
-            return UnreachableError(f"the connection to the peer was lost: {failure}", "check the link, then try again")
+            return _of_lost_session(failure)
         case IntegrityError():
             return ContentError(f"what arrived is not what was sent: {failure}", "try again; report it if it repeats")
         case LimitError():

@@ -15,9 +15,15 @@ from streamhop.peering import PeerDirectory
 
 from .concurrency import in_worker, uninterrupted
 from .journal import Journal, Record
+from .kept import KeptContent
 from .states import Role, State, StateMachine
 
 log = logging.getLogger("streamhop.handover")
+
+
+def kept_content(config: Config) -> KeptContent:
+    """What failed moves have left on the host of ``config``. Make it once: it knows how old each is."""
+    return KeptContent(config.state_dir / "kept", seconds_max=config.kept_s_max, bytes_max=config.kept_bytes_max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,7 @@ class Host:
     journal: Journal
     restores: RestoreServer
     peers: PeerDirectory
+    kept: KeptContent
 
     def spool(self, move: bytes) -> Path:
         """Where what arrives for ``move`` is kept until it is used; on disk."""

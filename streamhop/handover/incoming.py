@@ -16,9 +16,11 @@ from typing import Any, TypeVar
 
 from streamhop.content.container_config import admit
 from streamhop.content.image_layers import ImageAssembler
+from streamhop.content.memory import PageStore
 from streamhop.engine.restores import PendingRestore
 from streamhop.net import PeerSession, SessionLost
-from streamhop_protocol.errors import IntegrityError, UnexpectedError
+from streamhop_protocol.errors import IntegrityError, ProtocolError, UnexpectedError
+from streamhop_protocol.held_pages import HASH_SEED_BYTES
 from streamhop_protocol.messages import (
     Abort,
     Aborted,
@@ -38,12 +40,14 @@ from streamhop_protocol.messages import (
 from streamhop_protocol.messages import State as StateMessage
 
 from .concurrency import in_worker, uninterrupted
-from .errors import MoveError, RefusedError
+from .errors import CancelledMoveError, MoveError, RefusedError
 from .failures import EXPECTED, as_move_error, first_failure, plain
 from .host import Host, MoveJournal
+from .kept import Label
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
 from .means import Means
-from .settling_here import remove_tree, settle_here
+from .receiving import tell_held
+from .settling_here import settle_here
 from .states import Role, State
 from .target_actions import provisional_name
 from .target_policy import policy_of
@@ -60,7 +64,14 @@ CLEAN_UP_S_MAX = 30.0
 
 
 class AbortedByPeerError(MoveError):
-    """The source ended the move."""
+    """The source ended the move, or this attempt of it.
+
+    :param wanted: somebody decided that; nothing will come of the move.
+    """
+
+    def __init__(self, reason: str, *, wanted: bool) -> None:
+        super().__init__(f"the source ended the move: {reason}")
+        self.wanted = wanted
 
 
 class IncomingMove:
@@ -80,11 +91,16 @@ class IncomingMove:
         self._offer = offer
         self._journal = MoveJournal(host.journal, offer.move, Role.TARGET, offer.epoch)
         self._inbox: asyncio.Queue[MoveMessage] = asyncio.Queue(INBOX_MAX)
-        self._aborted: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._aborted: asyncio.Future[AbortedByPeerError] = asyncio.get_running_loop().create_future()
+        self.ended = asyncio.Event()
+        """Set by whoever runs it, when the journal answers for it."""
         self._spool = host.spool(offer.move)
         self._layers: ImageAssembler | None = None
         self._pending: PendingRestore | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._pages: PageStore | None = None
+        self._seed: int | None = None
+        """Of the hashes by which the source is told what pages are here; None if there are none."""
         self._digest: bytes | None = None
         self._timings: dict[str, float] = {}
 
@@ -109,13 +125,28 @@ class IncomingMove:
         if isinstance(message, Release) and self.state is not State.PREPARED and not self._journal.committed:
             raise UnexpectedError("RELEASE before PREPARED")
         if isinstance(message, Abort) and not self._journal.committed:
-            if not self._aborted.done():
-                self._aborted.set_result(message.reason)
+            self._abort(message.reason, wanted=message.code == CancelledMoveError.code)
             return
         try:
             self._inbox.put_nowait(message)
         except asyncio.QueueFull:
             raise UnexpectedError("too many messages about one move") from None
+
+    async def give_way(self, session: PeerSession, offer: Offer) -> None:
+        """Return when this attempt has ended, because the source makes another: it has aborted this one.
+
+        :raises UnexpectedError: another peer says so, or the source has let go of the container already.
+        """
+        if session.peer_reference != self._peer_reference:
+            raise UnexpectedError("OFFER of a move that another peer offered")
+        if offer.epoch <= self.epoch or self._journal.committed:
+            raise UnexpectedError("a move that is under way was offered again")
+        self._abort("it tries once more", wanted=False)
+        await self.ended.wait()
+
+    def _abort(self, reason: str, *, wanted: bool) -> None:
+        if not self._aborted.done():
+            self._aborted.set_result(AbortedByPeerError(reason, wanted=wanted))
 
     def claim(self) -> None:
         """Start it without the source's word, which an operator has fenced off. The epoch rises: its word is void.
@@ -165,9 +196,13 @@ class IncomingMove:
         held = await self._means.held_layers(self._host.engine, manifest)
         digests = [layer.digest for layer in manifest.image.layers]
         lacking = [digest for digest in dict.fromkeys(digests) if digest not in held]
-        await asyncio.to_thread(self._spool.mkdir, mode=0o700, parents=True)
-        intake = self._means.intake(self._spool, manifest, lacking, policy.memory_bytes_max)
+        label = Label(self._peer_reference, manifest.container, manifest.image.id)
+        await in_worker(self._host.kept.begin, self._spool, label)
+        intake = await in_worker(self._means.intake, self._spool, manifest, lacking, policy.memory_bytes_max)
         self._layers, self._pages, self._receiver = intake.layers, intake.pages, intake.receiver
+        seed = self._offer.attributes.get("hash_seed")
+        if intake.holds_pages and isinstance(seed, bytes) and len(seed) == HASH_SEED_BYTES:
+            self._seed = int.from_bytes(seed)
         await self._journal.enter(
             State.RECEIVING,
             peer=self._peer_reference,
@@ -175,7 +210,13 @@ class IncomingMove:
             restart_policy=dict(manifest.request.restart_policy),
         )
         await self._session.send(
-            Accept(move=self.id, epoch=self.epoch, lacks=lacking, reused=sorted(held), attributes={})
+            Accept(
+                move=self.id,
+                epoch=self.epoch,
+                lacks=list(intake.lacking),
+                reused=sorted(held),
+                attributes={"begun": dict(intake.begun), "held": self._seed is not None},
+            )
         )
         return manifest
 
@@ -191,6 +232,8 @@ class IncomingMove:
             watching = group.create_task(self._fail_when_aborted())
             lost = group.create_task(self._fail_when_lost(session))
             receiving = group.create_task(self._receiver.receive(session))
+            if self._seed is not None and self._pages is not None:
+                group.create_task(tell_held(session, self._pages, self._seed))
             pending, roots = await self._warm_up(manifest)
             applying = group.create_task(self._receiver.apply_trees(roots))
             await session.send(Ready(move=self.id, epoch=self.epoch))
@@ -210,8 +253,7 @@ class IncomingMove:
         raise SessionLost("the source went away before the move was prepared")
 
     async def _fail_when_aborted(self) -> None:
-        reason = await asyncio.shield(self._aborted)
-        raise AbortedByPeerError(f"the source ended the move: {reason}")
+        raise await asyncio.shield(self._aborted)
 
     async def _next(self, kind: type[M]) -> M:
         """The next message, which must be a ``kind``; questions in between are answered."""
@@ -279,6 +321,7 @@ class IncomingMove:
             task.cancel()
 
     async def _prepare(self, pending: PendingRestore, prepare: Prepare) -> None:
+        assert self._pages is not None
         began = time.monotonic()
         image_dir, work_dir = self._spool / "image", self._spool / "restore-log"
         await asyncio.to_thread(work_dir.mkdir, mode=0o700)
@@ -361,6 +404,10 @@ class IncomingMove:
         log.info("move %s failed here: %s", self.id.hex()[:8], error.reason)
         try:
             await self._end_restore(error.reason)
+            if self._pages is not None:
+                await in_worker(self._pages.close)
+            if not _worth_keeping(failure):
+                await asyncio.to_thread(self._host.kept.give_up, self._spool)
             await self._settle()
             if self._pending is not None and not self._is_open():
                 self._pending.discard()
@@ -378,7 +425,7 @@ class IncomingMove:
     async def _settle(self) -> None:
         record = await self._journal.latest()
         if record is None:
-            await remove_tree(self._spool)
+            await in_worker(self._host.kept.end, self._spool)
             return
         try:
             await settle_here(self._host, record)
@@ -403,3 +450,11 @@ class IncomingMove:
             return StateMessage(move=move, epoch=epoch, state=State.REFUSED.value)
         kind = Refuse if state is None else Failed
         return kind(move=move, epoch=epoch, code=error.code, reason=error.reason[:1000], fix=error.fix[:1000])
+
+
+def _worth_keeping(failure: BaseException) -> bool:
+    """Whether another attempt may use what came: not if it was wrong, had no room here, or nobody wants it."""
+    if isinstance(failure, AbortedByPeerError):
+        return not failure.wanted
+    blame = failure.__cause__ if isinstance(failure, SessionLost) else failure
+    return not isinstance(blame, ProtocolError | RefusedError | OSError)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .states import DEBTS, ENDED, RESTING, Role, State
+from .states import DEBTS, ENDED, FIRST, RESTING, Role, State
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
@@ -136,6 +136,9 @@ class Journal:
         found: dict[tuple[bytes, str], Record] = {}
         for move, role, epoch, state, text in rows:
             before = found.get((move, role))
+            if before is not None and before.epoch != epoch and State(state) in FIRST:
+                # Another attempt: what was owed and made in the one before is settled.
+                before = None
             details = {**(before.details if before else {}), **json.loads(text)}
             found[move, role] = Record(move, Role(role), epoch, State(state), details)
         return list(found.values())

@@ -7,7 +7,9 @@ its own.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -22,16 +24,20 @@ from streamhop.engine.docker import Engine, runc_root
 from streamhop.engine.processes import ProcessRef, container_pids
 from streamhop.net import PeerSession
 from streamhop.telemetry.events import EventLog
+from streamhop_protocol.errors import ProtocolError
 
 from .concurrency import in_worker
 from .guard import guarded
 from .host import Host
+from .kept import LAYERS, PAGES
 from .manifest import Manifest
 from .preflight import SourceContainer, check_as_source, check_as_target
 from .receiving import Receiver
 from .report import Tally
 from .sending import Sender
 from .target_policy import TargetPolicy
+
+log = logging.getLogger("streamhop.handover")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,14 @@ class Intake:
     layers: ImageAssembler
     pages: PageStore
     receiver: Receiver
+    lacking: tuple[str, ...]
+    """Digests of the layers that have to come."""
+
+    begun: Mapping[str, int]
+    """Bytes of some of them that an earlier attempt has left."""
+
+    holds_pages: bool
+    """Whether an earlier attempt has left pages."""
 
 
 class Means:
@@ -81,17 +95,31 @@ class Means:
         return await held_layers(engine, manifest.image)
 
     def intake(self, spool: Path, manifest: Manifest, lacking: Sequence[str], bytes_max: int) -> Intake:
-        """What takes the content of a move, below ``spool``.
+        """What takes the content of a move, below ``spool``, from what an earlier attempt has left there; blocks.
 
-        :param lacking: digests of the layers that have to come.
+        :param lacking: digests of the layers that the engine does not have.
         :param bytes_max: of memory, and of each tree.
         :raises OSError: the places for it cannot be made.
         """
-        layers = ImageAssembler(spool / "layers", manifest.image)
-        pages = PageStore(spool / "pages", manifest.page_size, quota_bytes=bytes_max)
-        receiver = Receiver(layers, frozenset(lacking), pages, manifest.trees, spool, tree_bytes_max=bytes_max)
-        return Intake(layers, pages, receiver)
+        layers = ImageAssembler(spool / LAYERS, manifest.image)
+        whole, begun = layers.left_over()
+        missing = tuple(digest for digest in lacking if digest not in whole)
+        pages, holds_pages = _page_store(spool / PAGES, manifest.page_size, bytes_max)
+        receiver = Receiver(layers, frozenset(missing), pages, manifest.trees, spool, tree_bytes_max=bytes_max)
+        begun = {digest: size for digest, size in begun.items() if digest in missing}
+        return Intake(layers, pages, receiver, missing, begun, holds_pages)
 
     async def sync(self) -> None:
         """Return when everything written on this host is on disk."""
         await in_worker(os.sync)
+
+
+def _page_store(directory: Path, page_size: int, bytes_max: int) -> tuple[PageStore, bool]:
+    """A store of pages, and whether it goes on with what an earlier one has left."""
+    if directory.exists():
+        try:
+            return PageStore(directory, page_size, quota_bytes=bytes_max, reopen=True), True
+        except (ProtocolError, OSError) as error:
+            log.warning("pages of an earlier attempt are of no use: %s", error)
+            shutil.rmtree(directory)
+    return PageStore(directory, page_size, quota_bytes=bytes_max), False

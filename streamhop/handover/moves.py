@@ -17,7 +17,7 @@ from streamhop.net import PeerSession, SessionLost
 from streamhop.peering import NotPairedError, PeerTarget
 from streamhop.telemetry.events import EventLog
 from streamhop_protocol.errors import UnexpectedError
-from streamhop_protocol.messages import MoveMessage, Offer, Refuse
+from streamhop_protocol.messages import MOVE_ID_BYTES, MoveMessage, Offer, Refuse
 
 from .answering import answer_from_journal
 from .concurrency import in_worker
@@ -26,10 +26,12 @@ from .failures import EXPECTED, as_move_error, plain
 from .host import Host
 from .incoming import IncomingMove
 from .journal import Record
+from .kept import Kept
 from .means import Means
 from .outgoing import OutgoingMove
 from .policy import PolicyOptions
 from .preflight import SourceContainer, find_container
+from .reconnecting import move_with_reconnects
 from .report import Tally
 from .settling import settle
 from .states import Role, State
@@ -43,6 +45,8 @@ INCOMING_MAX = 8
 
 OPERATIONS_KEPT_MAX = 100
 """Finished operations that can still be asked about."""
+
+EXPIRY_INTERVAL_S = 30.0
 
 ENDED_KEPT_MAX = 1000
 """Ended moves kept in the journal, so that a peer's late question is answered."""
@@ -65,6 +69,7 @@ class MoveRequest:
     downtime_s_max: float | None = None
     rounds_max: int | None = None
     on_no_converge: str | None = None
+    reconnect_s: float | None = None
 
     def policy(self, seconds_max: float) -> PolicyOptions:
         """The policy's options: a target the user named is kept or the move ends; the default one is only aimed at."""
@@ -259,14 +264,22 @@ class Moves:
     ) -> dict[str, Any]:
         request, events = operation.request, operation.log
         policy = request.policy(self._host.config.precopy_s_max)
-        move = OutgoingMove(self._host, container, peer, policy, events, tally, self._means)
-        operation.move = move
+        move = secrets.token_bytes(MOVE_ID_BYTES)
+
+        def begin(epoch: int) -> OutgoingMove:
+            operation.move = OutgoingMove(
+                self._host, container, peer, policy, events, tally, self._means, move=move, epoch=epoch
+            )
+            return operation.move
+
+        patience_s = request.reconnect_s if request.reconnect_s is not None else self._host.config.reconnect_s_max
         try:
-            return await move.run()
+            return await move_with_reconnects(begin, patience_s, events, tally)
         except InDoubtError as error:
-            return await self._resolve_doubt(move, error, events)
+            assert operation.move is not None
+            return await self._resolve_doubt(operation.move, error, events)
         finally:
-            self.settle(move.id, Role.SOURCE)
+            self.settle(move, Role.SOURCE)
 
     async def _resolve_doubt(self, move: OutgoingMove, error: InDoubtError, events: EventLog) -> dict[str, Any]:
         """Most doubts are a short break of the link: ask again before the user is told."""
@@ -343,6 +356,26 @@ class Moves:
         log.warning("move %s is reclaimed by an operator, epoch %d", move.hex()[:8], record.epoch + 1)
         self.settle(move, Role.SOURCE)
 
+    # -- what failed moves have left -------------------------------------------------------------------------------
+
+    async def kept(self) -> Sequence[Kept]:
+        """Content kept for another attempt, what expires first in front."""
+        return await in_worker(self._host.kept.all)
+
+    async def drop_kept(self, key: str) -> bool:
+        """Remove kept content; returns False if there is none of that key.
+
+        :raises OSError: something of it is left.
+        """
+        return await in_worker(self._host.kept.drop, key)
+
+    async def expire_kept(self) -> None:
+        """Remove kept content when its time is over; runs until cancelled."""
+        while True:
+            with contextlib.suppress(OSError):
+                await self.kept()
+            await asyncio.sleep(EXPIRY_INTERVAL_S)
+
     def _own(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[Any]:
         task = self._tasks.create_task(_survived(work))
         self._background.add(task)
@@ -374,18 +407,23 @@ class Moves:
 
     async def _dispatch(self, session: PeerSession, message: MoveMessage) -> None:
         incoming = self._incoming.get(message.move)
-        if incoming is not None:
-            incoming.take(session, message)
-        elif isinstance(message, Offer):
+        if isinstance(message, Offer):
+            if incoming is not None:
+                await incoming.give_way(session, message)
             await self._offered(session, message)
+        elif incoming is not None:
+            incoming.take(session, message)
         else:
             await answer_from_journal(self._host, session, message)
 
     async def _offered(self, session: PeerSession, offer: Offer) -> None:
         known = await asyncio.to_thread(self._host.journal.latest, offer.move, Role.TARGET)
-        if known is not None:
+        if known is not None and not _may_be_tried_again(known, session, offer):
             raise UnexpectedError("a move that is over was offered again")
         full = f"{INCOMING_MAX} moves to this host are under way" if len(self._incoming) >= INCOMING_MAX else ""
+        if (offer.move, Role.TARGET) in self._settling:
+            # What settles an earlier attempt would take this one for it.
+            full = "an earlier attempt of this move is still being cleared up"
         if reason := "the daemon is stopping" if self._stopping else full:
             await session.send(
                 Refuse(move=offer.move, epoch=offer.epoch, code="refused", reason=reason, fix="try again later")
@@ -405,8 +443,17 @@ class Moves:
         finally:
             # From here on the journal answers for the move.
             del self._incoming[move.id]
-            self.settle(move.id, Role.TARGET)
+            record = await asyncio.to_thread(self._host.journal.latest, move.id, Role.TARGET)
+            if record is not None and record.unsettled:
+                self.settle(move.id, Role.TARGET)
+            move.ended.set()
         await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)
+
+
+def _may_be_tried_again(known: Record, session: PeerSession, offer: Offer) -> bool:
+    """Whether ``offer`` is another attempt of a move that has failed here."""
+    over = known.state in (State.ABORTED, State.REFUSED)
+    return over and offer.epoch > known.epoch and known.details.get("peer") == session.peer_reference
 
 
 async def _survived(work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,6 +19,8 @@ from streamhop.engine.docker import EngineError, NotFound
 from streamhop.net import PeerSession, UntrustedError
 from streamhop.peering import PeerTarget
 from streamhop.telemetry.events import EventLog
+from streamhop_protocol.errors import UnexpectedError
+from streamhop_protocol.held_pages import HASH_SEED_BYTES
 from streamhop_protocol.messages import (
     Abort,
     Aborted,
@@ -63,8 +65,8 @@ from .states import Role, State
 
 log = logging.getLogger("streamhop.handover")
 
-EPOCH = 1
-"""First epoch of a move; a higher one is written only when an operator claims or reclaims."""
+FIRST_EPOCH = 1
+"""Each further attempt of a move has the next one, and so has an operator's claim or reclaim."""
 
 ABORT_ANSWER_S = 5.0
 """How long the end of a failed move waits for the target to say that it has cleared up."""
@@ -86,7 +88,11 @@ STARTED_S_MAX = 10.0
 
 
 class OutgoingMove:
-    """One move away from this host. Use once: :meth:`run`."""
+    """One attempt to move a container away from this host. Use once: :meth:`run`.
+
+    :param move: the move's ID, 16 bytes.
+    :param epoch: which attempt this is, counted from :data:`FIRST_EPOCH`; all earlier ones are aborted.
+    """
 
     def __init__(
         self,
@@ -97,8 +103,12 @@ class OutgoingMove:
         events: EventLog,
         tally: Tally,
         means: Means | None = None,
+        *,
+        move: bytes,
+        epoch: int = FIRST_EPOCH,
     ) -> None:
-        self.id = secrets.token_bytes(16)
+        self.id = move
+        self.epoch = epoch
         self._host = host
         self._container = container
         self._peer = peer
@@ -106,10 +116,11 @@ class OutgoingMove:
         self._events = events
         self._tally = tally
         self._means = means or Means()
-        self._journal = MoveJournal(host.journal, self.id, Role.SOURCE, EPOCH)
+        self._journal = MoveJournal(host.journal, self.id, Role.SOURCE, epoch)
         self._frozen_at = 0.0
         self._runs_there = False
-        self._wire_bytes = 0
+        self.connected = False
+        """Whether the peer was reached."""
 
     async def run(self) -> dict[str, Any]:
         """Move the container; returns the report.
@@ -132,19 +143,20 @@ class OutgoingMove:
                 if self._peer.name != places
                 else "it is none of the peers in the configuration, so it was taken for an address",
             ) from error
+        self.connected = True
         async with session:
             if self._peer.peer is None and session.peer_name == self._host.config.name:
                 raise PreflightError(
                     f"the peer calls itself {session.peer_name}, like this host: it is this host, or two share a name",
                     "give each daemon a name of its own",
                 )
-            dialogue = Dialogue(session, self.id, EPOCH)
+            dialogue = Dialogue(session, self.id, self.epoch)
             try:
                 # The guard stays until what went wrong is undone.
                 async with self._means.guarded(self._host, self.id):
                     await self._see_through(session, dialogue)
             finally:
-                self._wire_bytes = session.wire_bytes_sent
+                self._tally.wire_bytes += session.wire_bytes_sent
         return self.report()
 
     async def _see_through(self, session: PeerSession, dialogue: Dialogue) -> None:
@@ -164,12 +176,15 @@ class OutgoingMove:
         """Whether it is too late to cancel."""
         return self._journal.committed
 
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether, after it failed, the container runs here as before and another attempt can be made."""
+        return self._journal.state in (None, State.ABORTED)
+
     def report(self) -> dict[str, Any]:
         """What a finished move tells the user."""
         there = self._container.manifest.request.name
-        return self._tally.report(
-            (self._container.name, there), self._host.config.name, self._peer.name, self._wire_bytes
-        )
+        return self._tally.report((self._container.name, there), self._host.config.name, self._peer.name)
 
     def _phase(self, name: str) -> None:
         self._tally.timeline.mark(name)
@@ -178,7 +193,10 @@ class OutgoingMove:
     async def _move(self, session: PeerSession, dialogue: Dialogue) -> None:
         container = self._container
         self._phase("offer")
-        await session.send(Offer(move=self.id, epoch=EPOCH, manifest=container.manifest.to_wire()))
+        seed = secrets.token_bytes(HASH_SEED_BYTES)
+        await session.send(
+            Offer(move=self.id, epoch=self.epoch, manifest=container.manifest.to_wire(), attributes={"hash_seed": seed})
+        )
         accepted = await dialogue.answer(Accept)
         await self._journal.enter(
             State.PRECOPY,
@@ -190,13 +208,17 @@ class OutgoingMove:
         )
         self._phase("pre-copy")
         sender = self._means.sender(
-            session, self._host.engine, secrets.randbits(64), container.trees, self._tally, self._events
+            session, self._host.engine, int.from_bytes(seed), container.trees, self._tally, self._events
         )
-        wanted = frozenset(accepted.lacks) & {layer.digest for layer in container.manifest.image.layers}
+        sizes = {layer.digest: layer.size for layer in container.manifest.image.layers}
+        wanted = frozenset(accepted.lacks) & sizes.keys()
+        offsets = _begun(accepted, sizes)
         self._tally.layers_sent = len(wanted)
         self._tally.layers_reused = len(container.manifest.image.layers) - len(wanted)
         async with asyncio.TaskGroup() as group:
-            layers = group.create_task(sender.layers(container.manifest.image, wanted))
+            layers = group.create_task(sender.layers(container.manifest.image, wanted, offsets))
+            if accepted.attributes.get("held") is True:
+                await sender.learn_held(container.manifest.page_size)
             await self._precopy(session, sender, dialogue, layers)
         digest = await self._freeze_and_send(session, sender, dialogue)
         await self._release(session, dialogue, digest)
@@ -274,7 +296,7 @@ class OutgoingMove:
                 await self._means.checkpoint(container, image_dir, work_dir, timeout_s=DUMP_S_MAX)
                 self._phase("final difference")
                 digest = await sender.final_memory(image_dir)
-            await session.send(Prepare(move=self.id, epoch=EPOCH, image_digest=digest))
+            await session.send(Prepare(move=self.id, epoch=self.epoch, image_digest=digest))
             self._phase("restore at the target")
             prepared = await dialogue.answer(Prepared)
             watch.cancel()
@@ -321,7 +343,7 @@ class OutgoingMove:
         if self._container.restart_policy.get("Name") not in (None, "", "no"):
             await uninterrupted(forbid_restart(self._host.engine, self._container.id))
         await self._journal.enter(State.RELEASED, image_digest=digest.hex())
-        await session.send(Release(move=self.id, epoch=EPOCH, image_digest=digest))
+        await session.send(Release(move=self.id, epoch=self.epoch, image_digest=digest))
         try:
             async with asyncio.timeout(STARTED_S_MAX):
                 await dialogue.answer(Started)
@@ -337,7 +359,7 @@ class OutgoingMove:
         await remove_moved(self._host.engine, self._container.id)
         await self._journal.enter(State.DONE, owes_finish=True)
         await remove_tree(self._host.dump_dir(self.id))
-        await session.send(Finish(move=self.id, epoch=EPOCH))
+        await session.send(Finish(move=self.id, epoch=self.epoch))
         await session.send(Query(move=self.id))
         # Without the answer the move is as good: the debt stays, and the peer is told until it has heard.
         with contextlib.suppress(TimeoutError):
@@ -423,7 +445,7 @@ class OutgoingMove:
 
     async def _tell_target(self, dialogue: Dialogue, error: MoveError) -> bool:
         """Send ABORT and wait a little for ABORTED, which says that the target has cleared up."""
-        abort = Abort(move=self.id, epoch=EPOCH, code=error.code, reason=error.reason[:1000])
+        abort = Abort(move=self.id, epoch=self.epoch, code=error.code, reason=error.reason[:1000])
         try:
             async with asyncio.timeout(ABORT_ANSWER_S):
                 await dialogue.session.send(abort)
@@ -433,6 +455,20 @@ class OutgoingMove:
                         return True
         except (TimeoutError, *EXPECTED):
             return False
+
+
+def _begun(accepted: Accept, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Bytes of layers that the target has from an earlier attempt.
+
+    :raises UnexpectedError: it says what cannot be.
+    """
+    begun = accepted.attributes.get("begun", {})
+    if not isinstance(begun, dict):
+        raise UnexpectedError("ACCEPT: begun is not a map")
+    for digest, size in begun.items():
+        if type(size) is not int or not 0 <= size < sizes.get(digest, 0):
+            raise UnexpectedError("ACCEPT: more of a layer is begun than there is of it")
+    return begun
 
 
 def _in_doubt(cause: MoveError) -> InDoubtError:

@@ -16,7 +16,7 @@ from streamhop.net import IncomingStream, PeerSession
 from streamhop_protocol.errors import IntegrityError, LimitError, UnexpectedError
 from streamhop_protocol.messages import StreamKind
 
-from .concurrency import in_worker
+from .concurrency import in_thread, in_worker
 from .manifest import TREES
 
 FINAL_PARTS = frozenset({"pages", "files"})
@@ -103,6 +103,8 @@ class Receiver:
                 await self._tree(stream)
             case StreamKind.FINAL:
                 await self._final(stream)
+            case StreamKind.HELD:
+                raise UnexpectedError("a stream that only a target may open")
         await stream.done({})
         async with self._changed:
             self._changed.notify_all()
@@ -111,7 +113,9 @@ class Receiver:
         digest = stream.attributes.get("digest")
         if not isinstance(digest, str) or digest not in self._lacking:
             raise UnexpectedError("a layer that was not asked for")
-        writer = self._layers.blob_writer(digest)
+        writer = await in_worker(self._layers.blob_writer, digest)
+        if stream.attributes.get("offset", 0) != writer.offset:
+            raise UnexpectedError(f"a layer from another offset than the {writer.offset} bytes that are here")
         async for chunk in stream:
             await in_worker(writer.write, chunk.data)
         await in_worker(writer.commit)
@@ -159,6 +163,18 @@ class Receiver:
             if self._files_bytes > IMAGE_FILE_BYTES_MAX or len(names) > IMAGE_FILES_MAX:
                 raise LimitError("the process images are too large or too many")
             await in_worker(_append, self.files_dir / name, chunk.data, new=offset == 0)
+
+
+async def tell_held(session: PeerSession, pages: PageStore, seed: int) -> None:
+    """Tell the source which pages an earlier attempt has left here.
+
+    :raises SessionLost: it went away.
+    :raises OSError: they cannot be read.
+    """
+    stream = await session.open_stream(StreamKind.HELD, {})
+    async for meta, hashes in in_thread(pages.held(seed)):
+        await stream.write(hashes, meta)
+    await stream.finish({})
 
 
 def _append(path: Path, data: bytes | memoryview, *, new: bool) -> None:

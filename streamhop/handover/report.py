@@ -21,6 +21,11 @@ class Tally:
     rounds: list[dict[str, Any]] = field(default_factory=list)
     layers_sent: int = 0
     layers_reused: int = 0
+    pages_held: int = 0
+    """Pages that the target had from an earlier attempt."""
+
+    reconnects: int = 0
+    wire_bytes: int = 0
     downtime_s: float | None = None
     """None if the peer said too late that it runs there to tell."""
 
@@ -44,7 +49,7 @@ class Tally:
             }
         )
 
-    def report(self, names: tuple[str, str], source: str, target: str, wire_bytes: int) -> dict[str, Any]:
+    def report(self, names: tuple[str, str], source: str, target: str) -> dict[str, Any]:
         """The report of a finished move, as ``--format json`` prints it.
 
         :param names: what the container is called at the source, and at the target.
@@ -62,11 +67,13 @@ class Tally:
             "rounds": self.rounds,
             "bytes": {
                 **{kind: self.wire_by_kind[kind] for kind in kinds},
-                "wire": wire_bytes,
+                "wire": self.wire_bytes,
                 "by_codec": dict(self.wire_by_codec),
             },
             "layers_sent": self.layers_sent,
             "layers_reused": self.layers_reused,
+            "pages_held": self.pages_held,
+            "reconnects": self.reconnects,
             "timeline": self.timeline.phases(),
             "target_timeline": self.target_timings,
         }

@@ -14,6 +14,8 @@ from streamhop.engine.docker import Engine
 from streamhop.engine.processes import ProcessRef
 from streamhop.net import OutgoingStream, PeerSession
 from streamhop.telemetry.events import EventLog
+from streamhop_protocol.errors import UnexpectedError
+from streamhop_protocol.held_pages import decode_held
 from streamhop_protocol.messages import StreamKind
 
 from .concurrency import in_thread
@@ -47,19 +49,41 @@ class Sender:
 
     # -- layers ----------------------------------------------------------------------------------------------------
 
-    async def layers(self, image: ImageDescription, wanted: frozenset[str]) -> None:
-        """Send the blobs in ``wanted``; returns when the target has verified each."""
+    async def layers(self, image: ImageDescription, wanted: frozenset[str], offsets: Mapping[str, int]) -> None:
+        """Send the blobs in ``wanted``; returns when the target has verified each.
+
+        :param offsets: bytes of some of them that the target has already.
+        """
         if not wanted:
             return
         sizes = {layer.digest: layer.size for layer in image.layers}
         async for digest, content in read_layers(self._engine, image, wanted):
+            skip = offsets.get(digest, 0)
             stream = await self._open(
-                StreamKind.LAYER, f"layer {digest.removeprefix('sha256:')[:12]}", "layers", digest=digest
+                StreamKind.LAYER, f"layer {digest.removeprefix('sha256:')[:12]}", "layers", digest=digest, offset=skip
             )
-            stream.total_bytes = sizes.get(digest)
+            stream.total_bytes = sizes[digest] - skip
             async for data in content:
-                await stream.write(data)
+                if skip < len(data):
+                    await stream.write(data[skip:])
+                skip = max(0, skip - len(data))
             await stream.finish()
+
+    # -- what is there already -------------------------------------------------------------------------------------
+
+    async def learn_held(self, page_size: int) -> None:
+        """Hear the target out about pages that it has from an earlier attempt.
+
+        :raises ProtocolError: it says something else.
+        """
+        stream = await self._session.accept_stream()
+        if stream.kind is not StreamKind.HELD:
+            raise UnexpectedError(f"a stream of {stream.kind.value} instead of what the target holds")
+        async for chunk in stream:
+            held = decode_held(chunk.meta, chunk.data, page_size)
+            await asyncio.to_thread(self._memory.learn, held)
+            self._tally.pages_held += sum(count for _, count in held.runs)
+        await stream.done({})
 
     # -- rounds ----------------------------------------------------------------------------------------------------
 

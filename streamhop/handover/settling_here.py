@@ -140,4 +140,4 @@ async def _remove(host: Host, record: Record) -> None:
     await remove_remains(host.engine, container, loaded if isinstance(loaded, dict) else {})
     if container is not None:
         host.restores.forget(container)
-    await remove_tree(host.spool(record.move))
+    await in_worker(host.kept.end, host.spool(record.move))

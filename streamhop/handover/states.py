@@ -39,6 +39,9 @@ class State(Enum):
     DONE = "done"
 
 
+FIRST = frozenset({State.PRECOPY, State.RECEIVING})
+"""With one of these an attempt to move a container begins; each has an epoch of its own."""
+
 ENDED = frozenset({State.ABORTED, State.DONE, State.REFUSED})
 
 RESTING = {

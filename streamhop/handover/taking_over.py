@@ -19,7 +19,7 @@ from streamhop.identity import PeerBook
 from streamhop.peering import PeerDirectory
 
 from .failures import EXPECTED, plain
-from .host import Host
+from .host import Host, kept_content
 from .journal import Journal
 from .settling_here import settle_here
 from .states import Role, State
@@ -67,4 +67,5 @@ async def _take_over(journal_path: Path, run_dir: Path, move: bytes) -> int:
     journal = Journal(journal_path)
     async with Engine() as engine:
         peers = PeerDirectory(config, None, PeerBook(run_dir / "none"))
-        return await keep_taking_over(Host(config, engine, journal, RestoreServer(run_dir), peers), move)
+        host = Host(config, engine, journal, RestoreServer(run_dir), peers, kept_content(config))
+        return await keep_taking_over(host, move)

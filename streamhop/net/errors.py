@@ -2,7 +2,8 @@
 
 
 class SessionLost(Exception):  # noqa: N818 - an event rather than a mistake, and so named by everybody who waits for it
-    """The session is over: the text says why. Where the peer broke the protocol that error is the cause."""
+    """The session is over: the text says why. Where one of the two broke the protocol, that error is the
+    cause."""
 
 
 class UntrustedError(SessionLost):

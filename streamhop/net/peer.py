@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from streamhop_protocol.errors import LimitError, ProtocolError
+from streamhop_protocol.errors import CODES, LimitError, ProtocolError
 from streamhop_protocol.messages import Message, StreamKind
 from streamhop_protocol.session import (
     ChunkArrived,
@@ -317,7 +317,9 @@ class PeerSession:
                 self._end(SessionLost("the peer ended the session"), peer_reads=False)
             case PeerLeft(error=error) if error is not None:
                 log.warning("session with %s: the peer ended it (%s): %s", self.peer_name, error.code, error.reason)
-                self._end(SessionLost(f"the peer ended the session ({error.code}): {error.reason}"), peer_reads=False)
+                lost = SessionLost(f"the peer ended the session ({error.code}): {error.reason}")
+                lost.__cause__ = CODES.get(error.code, ProtocolError)(error.reason)
+                self._end(lost, peer_reads=False)
             case _:
                 self._on_stream_event(event)
 

@@ -10,7 +10,7 @@ import pytest
 
 from streamhop.config import Config
 from streamhop.engine.docker import Conflict, EngineError, NotFound
-from streamhop.handover.host import Host
+from streamhop.handover.host import Host, kept_content
 from streamhop.handover.journal import Journal, Record
 from streamhop.handover.states import Role, State
 from streamhop.identity import PeerBook
@@ -100,7 +100,8 @@ def host_with(engine: FakeEngine, journal: Journal, tmp_path: Path) -> Host:
     """A host of fakes with a real journal and real directories."""
     config = Config(state_dir=tmp_path, run_dir=tmp_path / "run", name="here", plaintext=True)
     fakes: Any = engine, FakeRestores()
-    return Host(config, fakes[0], journal, fakes[1], PeerDirectory(config, None, PeerBook(tmp_path / "peers")))
+    peers = PeerDirectory(config, None, PeerBook(tmp_path / "peers"))
+    return Host(config, fakes[0], journal, fakes[1], peers, kept_content(config))
 
 
 def written(journal: Journal, role: Role, *states: State, **details: Any) -> Record:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
-from handover_support import POLICY, FakeEngine, host_with, make_unwritable
+from handover_support import MOVE, POLICY, FakeEngine, host_with, make_unwritable
 
 from streamhop.config import Address
 from streamhop.handover import outgoing
@@ -80,6 +80,7 @@ class Source:
             PolicyOptions(),
             EventLog(),
             Tally(),
+            move=MOVE,
         )
 
         async def dial(*_: Any, **__: Any) -> FakeSession:

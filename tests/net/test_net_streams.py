@@ -92,7 +92,8 @@ async def test_what_is_urgent_overtakes_what_waits() -> None:
 
         dialer._payloads[0].writable = False  # as if the link were busy
         outgoing: list[OutgoingStream] = []
-        for kind in (StreamKind.LAYER, StreamKind.TREE, StreamKind.MEMORY, StreamKind.FINAL):
+        kinds = (StreamKind.LAYER, StreamKind.TREE, StreamKind.MEMORY, StreamKind.FINAL)
+        for kind in kinds:
             outgoing.append(await dialer.open_stream(kind, {}))
             for number in range(3):
                 await outgoing[-1].write(b"x" * 1000, number)
@@ -103,7 +104,7 @@ async def test_what_is_urgent_overtakes_what_waits() -> None:
                 group.create_task(note(await acceptor.accept_stream()))
             for stream in outgoing:
                 group.create_task(stream.finish())
-        urgent = sorted(StreamKind, key=lambda kind: kind.priority)
+        urgent = sorted(kinds, key=lambda kind: kind.priority)
         assert arrived == [(kind, number) for kind in urgent for number in range(3)]
 
 

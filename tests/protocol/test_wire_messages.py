@@ -62,6 +62,7 @@ def test_the_table_is_closed_both_ways() -> None:
 def test_priorities() -> None:
     assert sorted(StreamKind, key=lambda kind: kind.priority) == [
         StreamKind.FINAL,
+        StreamKind.HELD,
         StreamKind.MEMORY,
         StreamKind.TREE,
         StreamKind.LAYER,

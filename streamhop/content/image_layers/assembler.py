@@ -33,6 +33,7 @@ from .references import split_name
 from .tar_headers import END_OF_ARCHIVE, encode_header, padding
 
 ARCHIVE_CHUNK_BYTES = 1 << 20
+PARTIAL = ".partial"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -49,17 +50,28 @@ async def remove_brought(engine: Engine, brought: Mapping[str, str]) -> None:
                 await engine.remove_image(reference)
 
 
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
 class BlobWriter:
-    """Takes the content of one layer. No file is held open between two calls, so nothing leaks if it is dropped."""
+    """Takes the content of one layer. No file is held open between two calls, so nothing leaks if it is dropped.
+
+    :ivar offset: bytes that an earlier attempt has left; the content goes on from there.
+    """
 
     def __init__(self, directory: Path, layer: LayerDescription) -> None:
         self._layer = layer
         self._path = directory / layer.digest.removeprefix("sha256:")
-        self._partial = self._path.with_suffix(".partial")
+        self._partial = self._path.with_suffix(PARTIAL)
         self._hash = hashlib.sha256()
-        self._size = 0
-        self._open = True
-        os.close(os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        self.is_open = True
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(self._partial, flags, 0o600), "rb") as file:
+            while piece := file.read(ARCHIVE_CHUNK_BYTES):
+                self._hash.update(piece)
+            self.offset = self._size = file.tell()
 
     def write(self, data: bytes | memoryview) -> None:
         """Append ``data``.
@@ -94,17 +106,17 @@ class BlobWriter:
         if self._size != self._layer.size or f"sha256:{self._hash.hexdigest()}" != self._layer.digest:
             self.abort()
             raise IntegrityError(f"layer {self._layer.digest[:19]}: the content is not what the digest says")
-        self._open = False
+        self.is_open = False
         self._partial.rename(self._path)
 
     def abort(self) -> None:
         """Drop the content. Safe to repeat."""
-        if self._open:
-            self._open = False
+        if self.is_open:
+            self.is_open = False
             self._partial.unlink(missing_ok=True)
 
     def _check_open(self) -> None:
-        if not self._open:
+        if not self.is_open:
             raise UnexpectedError(f"layer {self._layer.digest[:19]} has ended already")
 
 
@@ -114,7 +126,8 @@ class ImageAssembler:
     Call :meth:`blob_writer` for each layer that comes, :meth:`load` when all are there, :meth:`discard` at the end;
     :meth:`undo` if the image is not needed after all.
 
-    :param spool: directory for the layers; made here, its parent must exist.
+    :param spool: directory for the layers; made here if need be, its parent must exist. What an earlier attempt has
+        left there is used, if it is of this image.
     """
 
     def __init__(self, spool: Path, image: ImageDescription) -> None:
@@ -125,7 +138,28 @@ class ImageAssembler:
         self._local_id = ""
         self._names_added: list[str] = []
         self._names_kept: list[str] = []
-        spool.mkdir(mode=0o700)
+        self._writers: dict[str, BlobWriter] = {}
+        spool.mkdir(mode=0o700, exist_ok=True)
+
+    def left_over(self) -> tuple[frozenset[str], dict[str, int]]:
+        """What an earlier attempt has left: digests of whole layers, and bytes of those that broke off; blocks.
+
+        Whole ones are verified once more: nothing that lay on a disk is believed. What is of no use is removed.
+
+        :raises OSError: it cannot be read.
+        """
+        whole, begun = set(), {}
+        for path in self._spool.iterdir():
+            digest = f"sha256:{path.stem}"
+            layer = self._layers.get(digest)
+            size = path.stat(follow_symlinks=False).st_size
+            if layer is not None and path.suffix == PARTIAL and size < layer.size:
+                begun[digest] = size
+            elif layer is not None and not path.suffix and size == layer.size and _digest_of_file(path) == digest:
+                whole.add(digest)
+            else:
+                path.unlink()
+        return frozenset(whole), begun
 
     @property
     def loaded(self) -> bool:
@@ -162,12 +196,11 @@ class ImageAssembler:
         layer = self._layers.get(digest)
         if layer is None:
             raise UnexpectedError("a layer that the image does not have")
-        if self._blob(digest).exists():
+        writer = self._writers.get(digest)
+        if (writer is not None and writer.is_open) or self._blob(digest).exists():
             raise UnexpectedError(f"layer {digest[:19]} came twice")
-        try:
-            return BlobWriter(self._spool, layer)
-        except FileExistsError:
-            raise UnexpectedError(f"layer {digest[:19]} came twice") from None
+        writer = self._writers[digest] = BlobWriter(self._spool, layer)
+        return writer
 
     async def load(self, engine: Engine) -> str:
         """Give the engine the image, and the image its names as far as they are free here.

@@ -15,12 +15,14 @@ from typing import Protocol
 
 import numpy as np
 
+from streamhop_protocol.held_pages import HeldPages
+
 from .batching import BatchBuilder, PageBatch
 from .final import FinalImage
 from .maps import Mapping, anonymous_shared_device, parse_maps, private_mappings, shared_mappings
 from .presence import PageIndices, PrivatePages, by_granule, file_windows
 from .stats import RoundStats
-from .table import GRANULE_PAGES, PageHasher, SentTable
+from .table import GRANULE_PAGES, PageHasher, SentTable, as_hashes
 
 DEFER_AFTER_ROUNDS = 3
 """A page that changed in this many rounds in a row is left to the final stage."""
@@ -81,6 +83,13 @@ class MemorySource:
                     shared_done.add(object_name)
                     yield from self._shared_pages(object_name, process.host_pid, mapping, stats)
         yield from self._builder.flush()
+
+    def learn(self, held: HeldPages) -> None:
+        """The target has these pages from an earlier attempt, hashed under this move's seed."""
+        hashes, at = as_hashes(held.hashes), 0
+        for first, count in held.runs:
+            self._table.learn(held.object_name, first, hashes[at : at + count])
+            at += count
 
     def final(self, image_dir: Path) -> FinalImage:
         """Open the dump of the frozen container, to send what of it the target does not hold.

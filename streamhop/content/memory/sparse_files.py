@@ -15,6 +15,7 @@ import ctypes
 import errno
 import os
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,6 +106,24 @@ class SparseFiles:
             if not got:
                 raise OSError(errno.EIO, "shorter than it was made", str(segment.path))
             buffer, offset = buffer[got:], offset + got
+
+    def data_ranges(self, segment: Segment) -> Iterator[tuple[int, int]]:
+        """Which pages the file has room for on disk: first page and number of pages, in rising order.
+
+        :raises OSError: there is no such file, or the disk failed.
+        """
+        descriptor, base = self._descriptor(segment), segment.number * SEGMENT_BYTES
+        end = 0
+        while True:
+            try:
+                start = os.lseek(descriptor, end, os.SEEK_DATA)
+                end = os.lseek(descriptor, start, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                return
+            first = (base + start) // self._page_size
+            yield first, -(-(base + end) // self._page_size) - first
 
     def close(self) -> None:
         """Close all files."""

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import xxhash
+
 from streamhop_protocol.errors import LimitError, MalformedError, UnexpectedError
+from streamhop_protocol.held_pages import PAGES_PER_CHUNK_MAX, encode_held
 from streamhop_protocol.page_batches import PAGE_SIZES, RAW, PageRun, check_image_file_name, decode_meta
 
 from .assemble import ImageBuilder, StoredObject
+from .layout import Layout
 from .sparse_files import SEGMENT_BYTES, Segment, SparseFiles
 
 OBJECTS_MAX = 65536
@@ -31,17 +35,26 @@ _SEGMENT_INDEX_BYTES = 1024
 class PageStore:
     """Memory of one move, as it arrives.
 
-    :param directory: made here; on the file system where the image directory will be, with room for the container's
-        memory.
+    :param directory: made here, unless ``reopen``; on the file system where the image directory will be, with room for
+        the container's memory.
     :param page_size: bytes of a page.
     :param quota_bytes: most bytes on disk.
     :param index_bytes_max: most memory for knowing what is held.
-    :raises MalformedError: no page size that Linux has.
-    :raises OSError: the directory cannot be made.
+    :param reopen: go on with what an earlier store has left in ``directory``. What is on disk counts, not what that one
+        knew of it: :meth:`held` says what the pages are.
+    :raises MalformedError: no page size that Linux has, or ``directory`` is not one of a store.
+    :raises LimitError: the earlier store holds more than this one may.
+    :raises OSError: the directory cannot be made or read.
     """
 
     def __init__(
-        self, directory: Path, page_size: int, *, quota_bytes: int, index_bytes_max: int = INDEX_BYTES_MAX
+        self,
+        directory: Path,
+        page_size: int,
+        *,
+        quota_bytes: int,
+        index_bytes_max: int = INDEX_BYTES_MAX,
+        reopen: bool = False,
     ) -> None:
         if page_size not in PAGE_SIZES:
             raise MalformedError(f"page size {page_size} is none of {PAGE_SIZES}")
@@ -53,10 +66,21 @@ class PageStore:
         self._stored_pages = 0
         self._objects: dict[str, StoredObject] = {}
         self._files = SparseFiles(page_size)
+        self._layout = Layout(directory / "layout")
         self._lock = threading.Lock()
         self._final = False
         self._closed = False
-        directory.mkdir(mode=0o700)
+        if reopen:
+            self._reopen()
+        else:
+            directory.mkdir(mode=0o700)
+
+    def _reopen(self) -> None:
+        self._layout.read(self._adopt)
+        for path in self._directory.glob("level-*/*"):
+            # Made for an image that was assembled.
+            if not path.name.startswith("pages-"):
+                path.unlink()
 
     @property
     def stored_bytes(self) -> int:
@@ -127,6 +151,35 @@ class PageStore:
             finally:
                 self._files.close()
 
+    def held(self, seed: int) -> Iterator[tuple[dict[str, object], bytes]]:
+        """What a store that was reopened holds, as chunks of a ``held`` stream: map and hashes; blocks.
+
+        :param seed: of the hashes.
+        :raises OSError: it cannot be read.
+        """
+        with self._lock:
+            objects = list(self._objects.items())
+        for name, stored in objects:
+            for segment in sorted(stored.segments.values(), key=lambda segment: segment.number):
+                for first, count in self._files.data_ranges(segment):
+                    for at in range(first, first + count, PAGES_PER_CHUNK_MAX):
+                        pages = min(PAGES_PER_CHUNK_MAX, first + count - at)
+                        yield encode_held(name, [(at, pages)]), self._hashes(segment, at, pages, seed)
+
+    def _hashes(self, segment: Segment, first: int, count: int, seed: int) -> bytes:
+        size, digest = self._page_size, xxhash.xxh3_128_digest
+        with memoryview(bytearray(count * size)) as data:
+            with self._lock:
+                self._check_open()
+                self._files.read(segment, first, data)
+            return b"".join([digest(data[at : at + size], seed) for at in range(0, len(data), size)])
+
+    def close(self) -> None:
+        """Take nothing more; what is held stays on disk. May be called at any time and more than once."""
+        with self._lock:
+            self._closed = True
+            self._files.close()
+
     def discard(self) -> None:
         """Remove everything held. May be called at any time and more than once."""
         with self._lock:
@@ -177,18 +230,40 @@ class PageStore:
             self._charge(_SEGMENT_INDEX_BYTES)
             stored = StoredObject(len(self._objects) + 1, {}, SEGMENT_BYTES // self._page_size)
             self._objects[name] = stored
+            self._layout.add_object(name)
         return stored
 
     def _new_segment(self, stored: StoredObject, number: int) -> Segment:
+        segment = self._segment(stored, number)
+        segment.path.parent.mkdir(mode=0o700, exist_ok=True)
+        self._layout.add_segment(stored.number, number)
+        self._files.create(segment)
+        stored.segments[number] = segment
+        return segment
+
+    def _segment(self, stored: StoredObject, number: int) -> Segment:
         level = len(stored.segments)
         if level >= SEGMENTS_PER_OBJECT_MAX:
             raise LimitError(
                 f"memory too scattered: more than {SEGMENTS_PER_OBJECT_MAX} ranges of {SEGMENT_BYTES} bytes"
             )
         self._charge(_SEGMENT_INDEX_BYTES)
-        directory = self._directory / f"level-{level}"
-        directory.mkdir(mode=0o700, exist_ok=True)
-        segment = Segment(number, level, directory / f"pages-{stored.number}.img")
-        self._files.create(segment)
-        stored.segments[number] = segment
-        return segment
+        return Segment(number, level, self._directory / f"level-{level}" / f"pages-{stored.number}.img")
+
+    def _adopt(self, object_name: str, segment_numbers: Sequence[int]) -> None:
+        """Take an object from an earlier store, with the pages that are on disk."""
+        stored = StoredObject(len(self._objects) + 1, {}, SEGMENT_BYTES // self._page_size)
+        self._objects[object_name] = stored
+        self._charge(_SEGMENT_INDEX_BYTES)
+        for number in segment_numbers:
+            segment = self._segment(stored, number)
+            if not segment.path.exists():
+                # The store ended between noting the segment and making its file.
+                self._files.create(segment)
+            for first, count in self._files.data_ranges(segment):
+                self._stored_pages += segment.stored.add(first, count)
+                segment.held.add(first, count)
+            self._charge(segment.index_bytes)
+            stored.segments[number] = segment
+        if self._stored_pages > self._pages_max:
+            raise LimitError(f"more than {self._pages_max * self._page_size} bytes of memory")

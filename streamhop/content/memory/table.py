@@ -64,7 +64,7 @@ class PageHasher:
         """One row for each page of ``data``, whose length is a multiple of the page size."""
         size, seed, digest = self._page_size, self._seed, xxhash.xxh3_128_digest
         joined = b"".join([digest(data[at : at + size], seed) for at in range(0, len(data), size)])
-        return np.frombuffer(joined, dtype=np.uint64).reshape(-1, 2)
+        return as_hashes(joined)
 
 
 class SentTable:
@@ -84,6 +84,23 @@ class SentTable:
     def size_bytes(self) -> int:
         """Estimate of the memory the table takes."""
         return len(self._granules) * _ENTRY_BYTES
+
+    def learn(self, object_name: str, first: int, hashes: Hashes) -> None:
+        """Take pages for held by the target, which has said so; those that find no room in the table will be sent.
+
+        :param first: index of the first page; the others follow it.
+        :param hashes: one row for each page.
+        """
+        while len(hashes):
+            number, slot = divmod(first, GRANULE_PAGES)
+            count = min(GRANULE_PAGES - slot, len(hashes))
+            granule = self._granules.get((object_name, number))
+            if granule is None:
+                if len(self._granules) >= self._entries_max:
+                    return
+                granule = self._granules[object_name, number] = _Granule()
+            granule.sent[slot : slot + count] = hashes[:count]
+            first, hashes = first + count, hashes[count:]
 
     def visit(self, object_name: str, number: int, slots: Slots, data: memoryview) -> Verdict | None:
         """Judge pages read in a round and take those to send for sent.
@@ -163,6 +180,11 @@ class SentTable:
             new=new,
             deferred=0,
         )
+
+
+def as_hashes(joined: bytes) -> Hashes:
+    """Rows out of 16 bytes for each page, as they are on the wire."""
+    return np.frombuffer(joined, dtype=np.uint64).reshape(-1, 2)
 
 
 def _unequal(left: Hashes, right: Hashes) -> Mask:

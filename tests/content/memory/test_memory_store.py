@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import xxhash
 from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from streamhop.content.memory import MemorySource, PageStore
 from streamhop.content.memory.page_set import GRANULE_PAGES
 from streamhop.content.memory.sparse_files import SEGMENT_BYTES
 from streamhop_protocol.errors import IntegrityError, LimitError, MalformedError, ProtocolError, UnexpectedError
+from streamhop_protocol.held_pages import HASH_BYTES, decode_held
 from streamhop_protocol.page_batches import RAW, ZERO, ZERO_PAGES_PER_BATCH_MAX, PageRun, encode_meta
 
 SEGMENT_PAGES = SEGMENT_BYTES // PAGE
@@ -297,3 +299,81 @@ def test_the_reader_of_these_tests_knows_a_wrong_page(store: PageStore, tmp_path
     assert reader.read(LOW) == page(1)
     assert reader.read(STACK) == page(2) != page(3)
     reader.close()
+
+
+# -- going on with what an earlier store has left ----------------------------------------------------------------------
+
+
+def hashes_held(store: PageStore, seed: int) -> dict[tuple[str, int], bytes]:
+    """Hash of each page that a store says it holds."""
+    found: dict[tuple[str, int], bytes] = {}
+    for meta, hashes in store.held(seed):
+        held = decode_held(meta, hashes, PAGE)
+        at = 0
+        for first, count in held.runs:
+            for index in range(first, first + count):
+                found[held.object_name, index] = held.hashes[at : at + HASH_BYTES]
+                at += HASH_BYTES
+    return found
+
+
+def test_a_reopened_store_tells_what_is_on_disk_and_goes_on(store: PageStore, tmp_path: Path) -> None:
+    """P5: nothing that arrived has to come again, whatever became of the daemon that took it."""
+    held = {LOW: page(1), CODE: page(2), STACK: page(3), STACK + 1: page(4)}
+    put(store, held)
+    put(store, {7: page(7)}, "pagemap-shmem-3")
+    put(store, {STACK + 1: ZERO_PAGE})
+    again = PageStore(tmp_path / "pages", PAGE, quota_bytes=QUOTA_BYTES, reopen=True)
+    told = hashes_held(again, seed=5)
+    expected = {("pagemap-1", index): content for index, content in held.items() if index != STACK + 1}
+    expected["pagemap-shmem-3", 7] = page(7)
+    assert told.keys() == expected.keys()
+    assert told == {key: xxhash.xxh3_128_digest(content, 5) for key, content in expected.items()}
+    put(again, {STACK + 1: page(5), CODE: page(6)})
+    assemble(
+        again,
+        tmp_path,
+        {"pagemap-1": {**held, STACK + 1: page(5), CODE: page(6)}, "pagemap-shmem-3": {7: page(7)}},
+        {},
+    )
+    assert read_as_criu(tmp_path / "image", "pagemap-1") == {
+        LOW: page(1),
+        CODE: page(6),
+        STACK: page(3),
+        STACK + 1: page(5),
+    }
+
+
+def test_a_store_whose_image_was_assembled_can_be_reopened(store: PageStore, tmp_path: Path) -> None:
+    put(store, {LOW: page(1), STACK: page(2)})
+    assemble(store, tmp_path, {"pagemap-1": {LOW: page(1), STACK: page(2)}}, {})
+    again = PageStore(tmp_path / "pages", PAGE, quota_bytes=QUOTA_BYTES, reopen=True)
+    assert set(hashes_held(again, 0)) == {("pagemap-1", LOW), ("pagemap-1", STACK)}
+    (tmp_path / "second").mkdir()
+    assemble(again, tmp_path / "second", {"pagemap-1": {LOW: page(1), STACK: page(2)}}, {})
+
+
+def test_a_layout_that_is_cut_off_loses_its_last_line_only(store: PageStore, tmp_path: Path) -> None:
+    put(store, {LOW: page(1)})
+    with (tmp_path / "pages" / "layout").open("a") as file:
+        file.write("segment 1 15")
+    again = PageStore(tmp_path / "pages", PAGE, quota_bytes=QUOTA_BYTES, reopen=True)
+    assert set(hashes_held(again, 0)) == {("pagemap-1", LOW)}
+    put(again, {STACK: page(2)})
+    third = PageStore(tmp_path / "pages", PAGE, quota_bytes=QUOTA_BYTES, reopen=True)
+    assert set(hashes_held(third, 0)) == {("pagemap-1", LOW), ("pagemap-1", STACK)}
+
+
+@pytest.mark.parametrize("line", ["object ../x", "object pagemap-1 2", "segment 9 0", "segment 1 99999", "nonsense"])
+def test_a_layout_of_nonsense_is_refused(store: PageStore, tmp_path: Path, line: str) -> None:
+    put(store, {LOW: page(1)})
+    with (tmp_path / "pages" / "layout").open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(MalformedError):
+        PageStore(tmp_path / "pages", PAGE, quota_bytes=QUOTA_BYTES, reopen=True)
+
+
+def test_a_reopened_store_keeps_its_quota(store: PageStore, tmp_path: Path) -> None:
+    put(store, {LOW: page(1), LOW + 1: page(2)})
+    with pytest.raises(LimitError):
+        PageStore(tmp_path / "pages", PAGE, quota_bytes=PAGE, reopen=True)

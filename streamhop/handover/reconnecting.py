@@ -1,0 +1,52 @@
+"""A move goes on when its link does: another attempt under the next epoch, from what the target has kept."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from streamhop.telemetry.events import EventLog
+
+from .errors import UnreachableError
+from .outgoing import FIRST_EPOCH, OutgoingMove
+from .report import Tally
+
+PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+"""Between attempts to connect; the last one is repeated."""
+
+ATTEMPTS_MAX = 20
+"""Attempts that connect: each may have frozen the container for a moment."""
+
+
+async def move_with_reconnects(
+    begin: Callable[[int], OutgoingMove], patience_s: float, events: EventLog, tally: Tally
+) -> dict[str, Any]:
+    """Run attempts until one moves the container, or fails by more than the link; returns the report.
+
+    A first attempt that does not even connect fails at once: then it is more likely that nobody is there.
+
+    :param begin: makes the attempt of an epoch.
+    :param patience_s: how long a link may be down before the move fails.
+    :raises MoveError: as :meth:`.OutgoingMove.run`.
+    """
+    move = begin(FIRST_EPOCH)
+    attempts, tries, down_since = 0, 0, 0.0
+    while True:
+        try:
+            return await move.run()
+        except UnreachableError as error:
+            now = time.monotonic()
+            if move.connected:
+                attempts, tries, down_since = attempts + 1, 0, now
+            pause_s = PAUSES_S[min(tries, len(PAUSES_S) - 1)]
+            tries += 1
+            hopeless = not attempts or attempts >= ATTEMPTS_MAX or (move.connected and not move.may_be_repeated)
+            if hopeless or now - down_since + pause_s > patience_s:
+                raise
+            if move.connected:
+                events.emit("remark", text=f"{error.reason}; the container runs on here, trying to go on")
+            await asyncio.sleep(pause_s)
+            tally.reconnects = attempts
+            move = begin(FIRST_EPOCH + attempts)

@@ -1,0 +1,111 @@
+"""A move goes on when its link does, for as long as the user is ready to wait, and for no other reason."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from streamhop.handover import reconnecting
+from streamhop.handover.errors import ContentError, MoveError, UnreachableError
+from streamhop.handover.outgoing import OutgoingMove
+from streamhop.handover.reconnecting import ATTEMPTS_MAX, move_with_reconnects
+from streamhop.handover.report import Tally
+from streamhop.telemetry.events import EventLog
+
+
+class Attempt:
+    """Ends as it is told to."""
+
+    def __init__(self, end: MoveError | None, *, connected: bool, may_be_repeated: bool = True) -> None:
+        self._end = end
+        self.connected = connected
+        self.may_be_repeated = may_be_repeated
+
+    async def run(self) -> dict[str, Any]:
+        if self._end is not None:
+            raise self._end
+        return {"outcome": "moved"}
+
+
+LOST = UnreachableError("the link broke")
+NOBODY = UnreachableError("nobody there")
+
+
+class Moves:
+    """Gives out attempts one after the other; time passes only where the code pauses."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *attempts: Attempt) -> None:
+        self.left = list(attempts)
+        self.epochs: list[int] = []
+        self.now = 0.0
+        self.tally = Tally()
+        monkeypatch.setattr(reconnecting, "time", type("Clock", (), {"monotonic": lambda: self.now}))
+        monkeypatch.setattr(asyncio, "sleep", self._pause)
+
+    async def _pause(self, seconds: float) -> None:
+        self.now += seconds
+
+    def begin(self, epoch: int) -> Any:
+        self.epochs.append(epoch)
+        return self.left.pop(0)
+
+    async def run(self, patience_s: float) -> dict[str, Any]:
+        begin: Callable[[int], OutgoingMove] = self.begin
+        return await move_with_reconnects(begin, patience_s, EventLog(), self.tally)
+
+
+async def test_a_broken_link_is_another_attempt_of_the_next_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves = Moves(
+        monkeypatch,
+        Attempt(LOST, connected=True),
+        Attempt(NOBODY, connected=False),
+        Attempt(LOST, connected=True),
+        Attempt(None, connected=True),
+    )
+    assert await moves.run(60.0) == {"outcome": "moved"}
+    assert moves.epochs == [1, 2, 2, 3]
+    assert moves.tally.reconnects == 2
+
+
+async def test_a_peer_that_was_never_reached_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves = Moves(monkeypatch, Attempt(NOBODY, connected=False))
+    with pytest.raises(UnreachableError, match="nobody there"):
+        await moves.run(60.0)
+
+
+async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves = Moves(monkeypatch, Attempt(LOST, connected=True), *[Attempt(NOBODY, connected=False)] * 100)
+    with pytest.raises(UnreachableError):
+        await moves.run(60.0)
+    assert 50.0 <= moves.now <= 60.0
+
+
+@pytest.mark.parametrize("patience_s", [0.0, 0.4])
+async def test_without_patience_the_first_break_ends_it(monkeypatch: pytest.MonkeyPatch, patience_s: float) -> None:
+    moves = Moves(monkeypatch, Attempt(LOST, connected=True))
+    with pytest.raises(UnreachableError):
+        await moves.run(patience_s)
+    assert moves.now == 0.0
+
+
+async def test_a_link_that_breaks_again_and_again_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves = Moves(monkeypatch, *[Attempt(LOST, connected=True)] * 100)
+    with pytest.raises(UnreachableError):
+        await moves.run(60.0)
+    assert moves.epochs == list(range(1, ATTEMPTS_MAX + 1))
+
+
+async def test_other_failures_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves = Moves(monkeypatch, Attempt(ContentError("flipped"), connected=True))
+    with pytest.raises(ContentError):
+        await moves.run(60.0)
+
+
+async def test_a_container_that_does_not_run_here_as_before_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves = Moves(monkeypatch, Attempt(LOST, connected=True, may_be_repeated=False))
+    with pytest.raises(UnreachableError):
+        await moves.run(60.0)
+    assert moves.epochs == [1]

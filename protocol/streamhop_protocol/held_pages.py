@@ -1,11 +1,13 @@
-"""What a target says about pages that it holds from an earlier attempt, so that they need not come again.
+"""What a target says that it holds from an earlier attempt, so that it need not come again.
 
-A stream of kind ``held`` carries chunks, each a small map in msgpack and, outside of it, 16 bytes for each page::
+A stream of kind ``held`` carries chunks, each a small map in msgpack and, outside of it, 16 bytes for each page or for
+each block of a file::
 
     {"o": "pagemap-1", "r": [[first_page, count], ...]}
+    {"b": count}
 
-The bytes are XXH3-128 of the page's content, big-endian, under the seed that OFFER named. They decide only what is
-sent: the digest over the final image decides whether the container starts.
+For pages the bytes are XXH3-128 of the content, big-endian, under the seed that OFFER named; for blocks they are the
+beginning of BLAKE3. They decide only what is sent: whether the container starts is decided by other digests.
 """
 
 from __future__ import annotations
@@ -35,12 +37,24 @@ class HeldPages:
     hashes: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class HeldBlocks:
+    """Hashes of blocks of files, wherever they came from."""
+
+    hashes: tuple[bytes, ...]
+
+
+def encode_held_blocks(count: int) -> dict[str, object]:
+    """The map that describes a chunk of hashes of blocks, ready for msgpack."""
+    return {"b": count}
+
+
 def encode_held(object_name: str, runs: list[Run]) -> dict[str, object]:
     """The map that describes a chunk of hashes, ready for msgpack."""
     return {"o": object_name, "r": [list(run) for run in runs]}
 
 
-def decode_held(value: object, hashes: bytes | memoryview, page_size: int) -> HeldPages:
+def decode_held(value: object, hashes: bytes | memoryview, page_size: int) -> HeldPages | HeldBlocks:
     """Check a peer's chunk of a ``held`` stream.
 
     :param value: the decoded msgpack value.
@@ -51,8 +65,10 @@ def decode_held(value: object, hashes: bytes | memoryview, page_size: int) -> He
     """
     if page_size not in PAGE_SIZES:
         raise MalformedError(f"page size {page_size} is none of {PAGE_SIZES}")
+    if isinstance(value, dict) and value.keys() == {"b"}:
+        return _decode_blocks(value["b"], bytes(hashes))
     if not isinstance(value, dict) or value.keys() != {"o", "r"}:
-        raise MalformedError("held pages are not a map of exactly o and r")
+        raise MalformedError("what is held is not a map of exactly o and r, or b")
     object_name = check_object_name(value["o"])
     items = value["r"]
     if not isinstance(items, list) or not items:
@@ -75,3 +91,11 @@ def decode_held(value: object, hashes: bytes | memoryview, page_size: int) -> He
     if pages * HASH_BYTES != len(hashes):
         raise MalformedError(f"{pages} held pages, but {len(hashes)} bytes of hashes")
     return HeldPages(object_name, tuple(runs), bytes(hashes))
+
+
+def _decode_blocks(count: object, hashes: bytes) -> HeldBlocks:
+    if type(count) is not int or count < 1 or count * HASH_BYTES != len(hashes):
+        raise MalformedError(f"held blocks without as many hashes: {len(hashes)} bytes")
+    if len(hashes) > CHUNK_RAW_BYTES_MAX:
+        raise LimitError("too many held blocks in one chunk")
+    return HeldBlocks(tuple(hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)))

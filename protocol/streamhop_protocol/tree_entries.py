@@ -101,6 +101,16 @@ class HoleRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferenceRecord:
+    """A range of the open file that holds a block which the receiver has said that it has."""
+
+    offset: int
+    length: int
+    block: bytes
+    """BLAKE3 of the block's content, the first :data:`BLOCK_HASH_BYTES`."""
+
+
+@dataclass(frozen=True, slots=True)
 class LinkRecord:
     """A further name (hard link) of an entry that is there already."""
 
@@ -115,7 +125,10 @@ class RemoveRecord:
     path: bytes
 
 
-TreeRecord = EntryRecord | ContentRecord | HoleRecord | LinkRecord | RemoveRecord
+TreeRecord = EntryRecord | ContentRecord | HoleRecord | ReferenceRecord | LinkRecord | RemoveRecord
+
+BLOCK_BYTES_MAX = 64 * 1024
+BLOCK_HASH_BYTES = 16
 
 
 def xattr_travels(name: bytes) -> bool:

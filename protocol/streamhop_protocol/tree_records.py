@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from .errors import LimitError, MalformedError, TruncatedError
 from .limits import KIB, PATH_BYTES_MAX
 from .tree_entries import (
+    BLOCK_BYTES_MAX,
+    BLOCK_HASH_BYTES,
     LINK_TARGET_BYTES_MAX,
     XATTRS_MAX,
     ContentRecord,
@@ -25,6 +27,7 @@ from .tree_entries import (
     EntryType,
     HoleRecord,
     LinkRecord,
+    ReferenceRecord,
     RemoveRecord,
     TreeRecord,
     check_entry,
@@ -42,6 +45,7 @@ _XATTR = struct.Struct(">BI")
 _OFFSET = struct.Struct(">Q")
 _HOLE = struct.Struct(">QQ")
 _LINK = struct.Struct(">HH")
+_REFERENCE = struct.Struct(f">QI{BLOCK_HASH_BYTES}s")
 
 CONTENT_DATA_BYTES_MAX = 256 * KIB
 """Most bytes of a file that one CONTENT record can carry."""
@@ -60,6 +64,7 @@ class RecordKind(enum.IntEnum):
     HOLE = 3
     LINK = 4
     REMOVE = 5
+    REFERENCE = 6
 
 
 def _record(kind: RecordKind, body: bytes) -> bytes:
@@ -109,6 +114,16 @@ def encode_hole(offset: int, length: int) -> bytes:
     """
     check_range(offset, length)
     return _record(RecordKind.HOLE, _HOLE.pack(offset, length))
+
+
+def encode_reference(offset: int, length: int, block: bytes) -> bytes:
+    """A REFERENCE record.
+
+    :param block: the block's hash.
+    :raises LimitError, MalformedError: the range is empty or out of bounds.
+    """
+    check_range(offset, length)
+    return _record(RecordKind.REFERENCE, _REFERENCE.pack(offset, length, block))
 
 
 def encode_link(path: bytes, target: bytes) -> bytes:
@@ -198,6 +213,16 @@ def _decode_hole(body: memoryview) -> HoleRecord:
     return HoleRecord(offset, length)
 
 
+def _decode_reference(body: memoryview) -> ReferenceRecord:
+    if len(body) != _REFERENCE.size:
+        raise MalformedError(f"REFERENCE of {len(body)} bytes, not {_REFERENCE.size}")
+    offset, length, block = _REFERENCE.unpack(body)
+    check_range(offset, length)
+    if length > BLOCK_BYTES_MAX:
+        raise LimitError(f"REFERENCE to {length} bytes, at most {BLOCK_BYTES_MAX} allowed")
+    return ReferenceRecord(offset, length, block)
+
+
 def _decode_link(body: memoryview) -> LinkRecord:
     if len(body) < _LINK.size:
         raise TruncatedError(f"LINK of {len(body)} bytes")
@@ -223,6 +248,7 @@ _DECODERS: dict[int, Callable[[memoryview], TreeRecord]] = {
     RecordKind.HOLE: _decode_hole,
     RecordKind.LINK: _decode_link,
     RecordKind.REMOVE: _decode_remove,
+    RecordKind.REFERENCE: _decode_reference,
 }
 
 
@@ -286,7 +312,7 @@ class RecordReader:
         """Content belongs to the last ENTRY, in rising order, so that a file's size bounds what may follow it."""
         if isinstance(record, EntryRecord):
             self._content_from, self._content_until = 0, record.size
-        elif isinstance(record, ContentRecord | HoleRecord):
+        elif isinstance(record, ContentRecord | HoleRecord | ReferenceRecord):
             length = len(record.data) if isinstance(record, ContentRecord) else record.length
             end = record.offset + length
             if record.offset < self._content_from or end > self._content_until:

@@ -201,7 +201,8 @@ class IncomingMove:
         intake = await in_worker(self._means.intake, self._spool, manifest, lacking, policy.memory_bytes_max)
         self._layers, self._pages, self._receiver = intake.layers, intake.pages, intake.receiver
         seed = self._offer.attributes.get("hash_seed")
-        if intake.holds_pages and isinstance(seed, bytes) and len(seed) == HASH_SEED_BYTES:
+        self._blocks = intake.blocks
+        if intake.holds and isinstance(seed, bytes) and len(seed) == HASH_SEED_BYTES:
             self._seed = int.from_bytes(seed)
         await self._journal.enter(
             State.RECEIVING,
@@ -233,7 +234,7 @@ class IncomingMove:
             lost = group.create_task(self._fail_when_lost(session))
             receiving = group.create_task(self._receiver.receive(session))
             if self._seed is not None and self._pages is not None:
-                group.create_task(tell_held(session, self._pages, self._seed))
+                group.create_task(tell_held(session, self._pages, self._blocks, self._seed))
             pending, roots = await self._warm_up(manifest)
             applying = group.create_task(self._receiver.apply_trees(roots))
             await session.send(Ready(move=self.id, epoch=self.epoch))

@@ -1,4 +1,4 @@
-"""What a failed move has brought to this host, kept for the next attempt: layers and memory that need not come again.
+"""What a failed move has brought to this host, kept for the next attempt: layers, memory, files need not come again.
 
 Each move writes below a spool of its own. When it fails the parts that another attempt can use are put away under a key
 that the next offer of the same container by the same peer has too. Nothing kept is believed: layers are verified again,
@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 LABEL = "label.json"
-PAGES, LAYERS = "pages", "layers"
-_REUSABLE = frozenset({LABEL, PAGES, LAYERS})
+PAGES, LAYERS, BLOCKS = "pages", "layers", "blocks"
+_REUSABLE = frozenset({LABEL, PAGES, LAYERS, BLOCKS})
 _SECTOR_BYTES = 512
 
 

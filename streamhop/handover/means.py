@@ -19,6 +19,7 @@ from typing import Any
 from streamhop.content.container_config import Refusal
 from streamhop.content.image_layers import ImageAssembler, held_layers
 from streamhop.content.memory import PageStore
+from streamhop.content.trees import HeldBlocks
 from streamhop.engine.checkpoint import checkpoint
 from streamhop.engine.docker import Engine, runc_root
 from streamhop.engine.processes import ProcessRef, container_pids
@@ -29,7 +30,7 @@ from streamhop_protocol.errors import ProtocolError
 from .concurrency import in_worker
 from .guard import guarded
 from .host import Host
-from .kept import LAYERS, PAGES
+from .kept import BLOCKS, LAYERS, PAGES
 from .manifest import Manifest
 from .preflight import SourceContainer, check_as_source, check_as_target
 from .receiving import Receiver
@@ -46,6 +47,7 @@ class Intake:
 
     layers: ImageAssembler
     pages: PageStore
+    blocks: HeldBlocks
     receiver: Receiver
     lacking: tuple[str, ...]
     """Digests of the layers that have to come."""
@@ -53,8 +55,8 @@ class Intake:
     begun: Mapping[str, int]
     """Bytes of some of them that an earlier attempt has left."""
 
-    holds_pages: bool
-    """Whether an earlier attempt has left pages."""
+    holds: bool
+    """Whether an earlier attempt has left pages, or blocks of files."""
 
 
 class Means:
@@ -105,9 +107,18 @@ class Means:
         whole, begun = layers.left_over()
         missing = tuple(digest for digest in lacking if digest not in whole)
         pages, holds_pages = _page_store(spool / PAGES, manifest.page_size, bytes_max)
-        receiver = Receiver(layers, frozenset(missing), pages, manifest.trees, spool, tree_bytes_max=bytes_max)
+        blocks = HeldBlocks(spool / BLOCKS, bytes_max=bytes_max)
+        receiver = Receiver(
+            layers,
+            frozenset(missing),
+            pages,
+            manifest.trees,
+            spool,
+            tree_bytes_max=bytes_max,
+            held_blocks=blocks,
+        )
         begun = {digest: size for digest, size in begun.items() if digest in missing}
-        return Intake(layers, pages, receiver, missing, begun, holds_pages)
+        return Intake(layers, pages, blocks, receiver, missing, begun, holds_pages or len(blocks) > 0)
 
     async def sync(self) -> None:
         """Return when everything written on this host is on disk."""

@@ -11,7 +11,8 @@ from blake3 import blake3
 
 from streamhop.content.image_layers import ImageAssembler
 from streamhop.content.memory import PageStore
-from streamhop.content.trees import TreeApplier
+from streamhop.content.trees import HeldBlocks, TreeApplier
+from streamhop.content.trees.held_blocks import LENGTH_BYTES, chunks_of
 from streamhop.net import IncomingStream, PeerSession
 from streamhop_protocol.errors import IntegrityError, LimitError, UnexpectedError
 from streamhop_protocol.messages import StreamKind
@@ -27,8 +28,6 @@ IMAGE_FILES_MAX = 16384
 
 TREE_ROUNDS_MAX = 1000
 """Rounds of one tree; an honest source makes as many as of memory, at most 100."""
-
-_LENGTH_BYTES = 4
 
 
 class Receiver:
@@ -48,11 +47,12 @@ class Receiver:
         trees: tuple[str, ...],
         spool: Path,
         tree_bytes_max: int,
+        held_blocks: HeldBlocks,
     ) -> None:
         self._layers = layers
         self._lacking = set(lacking)
         self._pages = pages
-        self._trees = {name: _TreeQueue(spool / f"tree-{number}", tree_bytes_max) for number, name in enumerate(trees)}
+        self._trees = {name: _TreeQueue(held_blocks, number, tree_bytes_max) for number, name in enumerate(trees)}
         self.files_dir = spool / "files"
         self.files_dir.mkdir(mode=0o700)
         self._files_bytes = 0
@@ -165,14 +165,16 @@ class Receiver:
             await in_worker(_append, self.files_dir / name, chunk.data, new=offset == 0)
 
 
-async def tell_held(session: PeerSession, pages: PageStore, seed: int) -> None:
-    """Tell the source which pages an earlier attempt has left here.
+async def tell_held(session: PeerSession, pages: PageStore, blocks: HeldBlocks, seed: int) -> None:
+    """Tell the source which pages, and which blocks of files, an earlier attempt has left here.
 
     :raises SessionLost: it went away.
     :raises OSError: they cannot be read.
     """
     stream = await session.open_stream(StreamKind.HELD, {})
     async for meta, hashes in in_thread(pages.held(seed)):
+        await stream.write(hashes, meta)
+    for meta, hashes in blocks.told():
         await stream.write(hashes, meta)
     await stream.finish({})
 
@@ -185,8 +187,9 @@ def _append(path: Path, data: bytes | memoryview, *, new: bool) -> None:
 class _TreeQueue:
     """The rounds of one tree: spooled as they arrive, applied in order once the root is there."""
 
-    def __init__(self, prefix: Path, bytes_max: int) -> None:
-        self._prefix = prefix
+    def __init__(self, held_blocks: HeldBlocks, number: int, bytes_max: int) -> None:
+        self._held_blocks = held_blocks
+        self._number = number
         self._bytes_max = bytes_max
         self._bytes = 0
         self._taken = 0
@@ -196,16 +199,16 @@ class _TreeQueue:
         """Spool one round; the peer waits for its end before it sends the next."""
         if self._taken >= TREE_ROUNDS_MAX:
             raise LimitError(f"more than {TREE_ROUNDS_MAX} rounds of files")
-        path = self._prefix.with_name(f"{self._prefix.name}-{self._taken}")
+        path = self._held_blocks.round_file(self._number, self._taken)
         self._taken += 1
         hasher = blake3()
         with path.open("xb") as file:
             async for chunk in stream:
-                self._bytes += _LENGTH_BYTES + len(chunk.data)
+                self._bytes += LENGTH_BYTES + len(chunk.data)
                 if self._bytes > self._bytes_max:
                     raise LimitError(f"more than {self._bytes_max} bytes of files")
                 hasher.update(chunk.data)
-                file.write(len(chunk.data).to_bytes(_LENGTH_BYTES, "big"))
+                file.write(len(chunk.data).to_bytes(LENGTH_BYTES, "big"))
                 await in_worker(file.write, chunk.data)
         if stream.end_attributes.get("digest") != hasher.digest():
             raise IntegrityError("the files that arrived are not those that were sent")
@@ -215,7 +218,7 @@ class _TreeQueue:
         """Apply rounds below ``root`` until cancelled."""
         while True:
             path = await self._waiting.get()
-            await in_worker(_apply_tree, path, root, self._bytes_max)
+            await in_worker(_apply_tree, path, root, self._bytes_max, self._held_blocks)
             self._waiting.task_done()
 
     async def drained(self) -> None:
@@ -223,10 +226,8 @@ class _TreeQueue:
         await self._waiting.join()
 
 
-def _apply_tree(path: Path, root: Path, bytes_max: int) -> None:
-    applier = TreeApplier(root, allow_devices=False, quota_bytes=bytes_max)
-    with path.open("rb") as file:
-        while length := file.read(_LENGTH_BYTES):
-            applier.feed(file.read(int.from_bytes(length, "big")))
+def _apply_tree(path: Path, root: Path, bytes_max: int, held_blocks: HeldBlocks) -> None:
+    applier = TreeApplier(root, allow_devices=False, quota_bytes=bytes_max, held_blocks=held_blocks)
+    for chunk in chunks_of(path):
+        applier.feed(chunk)
     applier.finish()
-    path.unlink()

@@ -24,6 +24,9 @@ class Tally:
     pages_held: int = 0
     """Pages that the target had from an earlier attempt."""
 
+    blocks_held: int = 0
+    """Blocks of files likewise."""
+
     reconnects: int = 0
     wire_bytes: int = 0
     downtime_s: float | None = None
@@ -73,6 +76,7 @@ class Tally:
             "layers_sent": self.layers_sent,
             "layers_reused": self.layers_reused,
             "pages_held": self.pages_held,
+            "blocks_held": self.blocks_held,
             "reconnects": self.reconnects,
             "timeline": self.timeline.phases(),
             "target_timeline": self.target_timings,

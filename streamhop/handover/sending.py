@@ -10,12 +10,13 @@ from pathlib import Path
 from streamhop.content.image_layers import ImageDescription, read_layers
 from streamhop.content.memory import FinalImage, MemorySource
 from streamhop.content.trees import TreeScanner, shared_mapped_files
+from streamhop.content.trees.held_blocks import BLOCKS_MAX
 from streamhop.engine.docker import Engine
 from streamhop.engine.processes import ProcessRef
 from streamhop.net import OutgoingStream, PeerSession
 from streamhop.telemetry.events import EventLog
-from streamhop_protocol.errors import UnexpectedError
-from streamhop_protocol.held_pages import decode_held
+from streamhop_protocol.errors import LimitError, UnexpectedError
+from streamhop_protocol.held_pages import HeldPages, decode_held
 from streamhop_protocol.messages import StreamKind
 
 from .concurrency import in_thread
@@ -37,7 +38,11 @@ class Sender:
         self._session = session
         self._engine = engine
         self._memory = MemorySource(seed=seed)
-        self._trees = {name: TreeScanner(root, overlay_upper=name == "rootfs") for name, root in trees.items()}
+        self._held_blocks: set[bytes] = set()
+        self._trees = {
+            name: TreeScanner(root, overlay_upper=name == "rootfs", held_blocks=self._held_blocks)
+            for name, root in trees.items()
+        }
         self._tally = tally
         self._events = events
 
@@ -72,7 +77,7 @@ class Sender:
     # -- what is there already -------------------------------------------------------------------------------------
 
     async def learn_held(self, page_size: int) -> None:
-        """Hear the target out about pages that it has from an earlier attempt.
+        """Hear the target out about pages and blocks that it has from an earlier attempt.
 
         :raises ProtocolError: it says something else.
         """
@@ -81,8 +86,14 @@ class Sender:
             raise UnexpectedError(f"a stream of {stream.kind.value} instead of what the target holds")
         async for chunk in stream:
             held = decode_held(chunk.meta, chunk.data, page_size)
-            await asyncio.to_thread(self._memory.learn, held)
-            self._tally.pages_held += sum(count for _, count in held.runs)
+            if isinstance(held, HeldPages):
+                await asyncio.to_thread(self._memory.learn, held)
+                self._tally.pages_held += sum(count for _, count in held.runs)
+            else:
+                self._held_blocks.update(held.hashes)
+                self._tally.blocks_held += len(held.hashes)
+                if len(self._held_blocks) > BLOCKS_MAX:
+                    raise LimitError(f"more than {BLOCKS_MAX} blocks that are held")
         await stream.done({})
 
     # -- rounds ----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from .conftest import Edges
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 
-LAYER_MB, MEMORY_MB = 10, 12
+LAYER_MB, MEMORY_MB, FILE_MB = 8, 8, 8
 SHARE_MAX = 1.05
 BROKEN_S_MAX = 40.0
 
@@ -23,6 +23,7 @@ IMAGE = "streamhop-test/resume"
 PROGRAM = (
     "import os, socket, time\n"
     f"memory = [os.urandom(1 << 20) for _ in range({MEMORY_MB})]\n"
+    f"open('/file', 'wb').write(os.urandom({FILE_MB} << 20))\n"
     "print('ready', flush=True)\n"
     "while True: time.sleep(1)\n"
 )

@@ -16,10 +16,12 @@ from .errors import (
     TreeRefusedError,
     UnsupportedTree,
 )
+from .held_blocks import HeldBlocks
 from .mapped import shared_mapped_files
 from .scanner import TreeScanner
 
 __all__ = [
+    "HeldBlocks",
     "TreeApplier",
     "TreeApplyError",
     "TreeChanges",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from blake3 import blake3
 
+from streamhop_protocol.errors import IntegrityError
 from streamhop_protocol.tree_entries import (
     DEVICE_TYPES,
     ContentRecord,
@@ -22,6 +23,7 @@ from streamhop_protocol.tree_entries import (
     EntryType,
     HoleRecord,
     LinkRecord,
+    ReferenceRecord,
     RemoveRecord,
 )
 from streamhop_protocol.tree_records import RecordReader
@@ -33,6 +35,8 @@ from .metadata import set_metadata, set_metadata_at
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from .held_blocks import HeldBlocks
 
 ENTRIES_MAX = 1 << 20
 """Entries and links of one round."""
@@ -65,10 +69,14 @@ class TreeApplier:
     :param root: an existing directory; for an overlay the mounted one, not its upper directory.
     :param allow_devices: make device nodes, else refuse them.
     :param quota_bytes: most bytes of content, attributes and link texts that this round may write.
+    :param held_blocks: what the source may refer to.
     :raises OSError: ``root`` cannot be opened.
     """
 
-    def __init__(self, root: Path, *, allow_devices: bool, quota_bytes: int) -> None:
+    def __init__(
+        self, root: Path, *, allow_devices: bool, quota_bytes: int, held_blocks: HeldBlocks | None = None
+    ) -> None:
+        self._held_blocks = held_blocks
         self._allow_devices = allow_devices
         self._quota_bytes = quota_bytes
         self._entries = 0
@@ -105,7 +113,7 @@ class TreeApplier:
         self._hasher.update(data)
         with self._closing_on_error():
             for record in self._reader.feed(data):
-                if isinstance(record, ContentRecord | HoleRecord):
+                if isinstance(record, ContentRecord | HoleRecord | ReferenceRecord):
                     with self._applying_file():
                         self._content(record)
                 else:
@@ -238,15 +246,21 @@ class TreeApplier:
         with suppress(TreeDivergedError):  # a directory above is gone too
             self._clear(path)
 
-    def _content(self, record: ContentRecord | HoleRecord) -> None:
+    def _content(self, record: ContentRecord | HoleRecord | ReferenceRecord) -> None:
         if self._file is None:
             return  # of a file that the runtime provides
         fd, entry = self._file
         if isinstance(record, HoleRecord):
             self._punch(fd, entry, record)
             return
-        self._charge(entry.path, len(record.data))
-        _write(fd, record.data, record.offset)
+        data = self._referred(record) if isinstance(record, ReferenceRecord) else record.data
+        self._charge(entry.path, len(data))
+        _write(fd, data, record.offset)
+
+    def _referred(self, record: ReferenceRecord) -> memoryview:
+        if self._held_blocks is None:
+            raise IntegrityError("a reference to a block, and none was kept here")
+        return self._held_blocks.read(record.block, record.length)
 
     def _punch(self, fd: int, entry: EntryRecord, hole: HoleRecord) -> None:
         if _punch_hole(fd, hole.offset, hole.length):

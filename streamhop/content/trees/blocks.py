@@ -33,6 +33,20 @@ def hashes_bytes(size: int) -> int:
     return -(-size // BLOCK_BYTES) * HASH_BYTES
 
 
+def hash_of(block: bytes | memoryview) -> bytes:
+    """What a block is known by."""
+    return blake3(block).digest(length=HASH_BYTES)
+
+
+def blocks_of(offset: int, data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Cut content of a file that begins at ``offset`` where its blocks begin; yields the place in ``data`` of each."""
+    start = 0
+    while start < len(data):
+        end = min(len(data), start + BLOCK_BYTES - (offset + start) % BLOCK_BYTES)
+        yield start, data[start:end]
+        start = end
+
+
 def changed_pieces(
     fd: int, size: int, before: bytes | None, after: bytearray | None, *, maybe_sparse: bool
 ) -> Iterator[Piece]:
@@ -70,7 +84,7 @@ def _changed_runs(data: bytes, at: int, before: bytes | None, after: bytearray |
     for start in range(0, len(data), BLOCK_BYTES):
         block = view[start : start + BLOCK_BYTES]
         is_zero = data.startswith(_ZEROS[: len(block)], start)
-        now = _ZERO_HASH if is_zero else blake3(block).digest(length=HASH_BYTES)
+        now = _ZERO_HASH if is_zero else hash_of(block)
         hash_at = (at + start) // BLOCK_BYTES * HASH_BYTES
         if after is not None:
             after[hash_at : hash_at + HASH_BYTES] = now

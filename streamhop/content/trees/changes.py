@@ -17,10 +17,11 @@ from streamhop_protocol.tree_records import (
     encode_entry,
     encode_hole,
     encode_link,
+    encode_reference,
     encode_remove,
 )
 
-from .blocks import changed_pieces, hashes_bytes
+from .blocks import blocks_of, changed_pieces, hash_of, hashes_bytes
 from .dirs import NOT_THERE, DirCursor, split
 from .errors import UnsupportedTree
 from .metadata import EntryXattrs, entry_reference, read_xattrs
@@ -29,6 +30,7 @@ from .plan import Plan, PlannedDirectory, PlannedEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
 CHUNK_BYTES_MAX = 256 * 1024
@@ -67,6 +69,7 @@ class TreeChanges:
         overlay_upper: bool,
         recheck: Callable[[os.stat_result], Recheck],
         hash_bytes: int,
+        held_blocks: AbstractSet[bytes],
         commit: Callable[[], None],
     ) -> None:
         self.empty = plan.empty
@@ -76,6 +79,7 @@ class TreeChanges:
         self._overlay_upper = overlay_upper
         self._recheck = recheck
         self._hash_bytes = hash_bytes
+        self._held_blocks = held_blocks
         self._commit = commit
         self._hasher = blake3()
         self._started = False
@@ -239,9 +243,20 @@ class TreeChanges:
             if data is None:
                 yield encode_hole(offset, length)
             else:
-                yield encode_content_head(offset, length)
-                yield data
+                yield from self._content(offset, data)
         return Node(now, self._recheck(status), bytes(hashes) if hashes is not None else None)
+
+    def _content(self, offset: int, data: memoryview) -> Iterator[bytes | memoryview]:
+        """The records for bytes of a file: what the target has is only named."""
+        sent = 0
+        if self._held_blocks:
+            for start, block in blocks_of(offset, data):
+                name = hash_of(block)
+                if name in self._held_blocks:
+                    yield from _content_records(offset + sent, data[sent:start])
+                    yield encode_reference(offset + start, len(block), name)
+                    sent = start + len(block)
+        yield from _content_records(offset + sent, data[sent:])
 
     def _hashes_for(self, size: int) -> bytearray | None:
         length = hashes_bytes(size)
@@ -254,6 +269,12 @@ class TreeChanges:
         if self._cursor is None:
             raise RuntimeError("not reading")
         return self._cursor.enter(components)
+
+
+def _content_records(offset: int, data: memoryview) -> Iterator[bytes | memoryview]:
+    if data:
+        yield encode_content_head(offset, len(data))
+        yield data
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from .plan import Plan, PlannedDirectory, PlannedEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
 CLOCK_MARGIN_NS = 50_000_000
@@ -38,10 +39,19 @@ class TreeScanner:
         mean, so that the target can apply them through a mounted overlay.
     :param wall_clock_ns: the clock that the file system's times come from, in ns since 1970. It is only used to tell
         which changes are so recent that another could follow under the same time.
+    :param held_blocks: hashes of blocks that the target has; it may be filled until the first scan.
     """
 
-    def __init__(self, root: Path, *, overlay_upper: bool, wall_clock_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        overlay_upper: bool,
+        wall_clock_ns: Callable[[], int] = time.time_ns,
+        held_blocks: AbstractSet[bytes] = frozenset(),
+    ) -> None:
         self.root = root
+        self._held_blocks = held_blocks
         self.overlay_upper = overlay_upper
         self._wall_clock_ns = wall_clock_ns
         self._baseline: Node | None = None
@@ -69,6 +79,7 @@ class TreeScanner:
             overlay_upper=self.overlay_upper,
             recheck=walk.recheck,
             hash_bytes=walk.hash_bytes,
+            held_blocks=self._held_blocks,
             commit=lambda: self._commit(baseline),
         )
 

@@ -45,7 +45,6 @@ from .errors import (
     InDoubtError,
     MoveError,
     NoConvergenceError,
-    PausedError,
     PreflightError,
     StillFrozenError,
     UnpairedError,
@@ -56,7 +55,7 @@ from .guard import guarded
 from .host import Host, MoveJournal
 from .policy import Costs, Decision, PolicyOptions, RoundResult, Verdict, decide, predict_downtime
 from .policy import predict_final_wire_bytes as predict_bytes
-from .preflight import SourceContainer
+from .preflight import SourceContainer, check_still_runs, paused_by_others
 from .report import Tally
 from .sending import Sender
 from .settling_here import remove_tree, settle_here
@@ -93,13 +92,14 @@ class OutgoingMove:
     def __init__(
         self,
         host: Host,
+        move: bytes,
         container: SourceContainer,
         peer: PeerTarget,
         options: PolicyOptions,
         events: EventLog,
         tally: Tally,
     ) -> None:
-        self.id = secrets.token_bytes(16)
+        self.id = move
         self._host = host
         self._container = container
         self._peer = peer
@@ -213,6 +213,7 @@ class OutgoingMove:
             while True:
                 result = await sender.round(len(rounds), await self._processes(), self._container.manifest.memory_bytes)
                 rounds.append(result)
+                await check_still_runs(self._host.engine, self._container.id)
                 verdict = self._judge(session, rounds, time.monotonic() - began)
                 if verdict.decision is Decision.GIVE_UP:
                     raise NoConvergenceError(
@@ -266,7 +267,7 @@ class OutgoingMove:
             # Not cut short: a pause that Docker is still about could take effect after the thaw.
             if not await uninterrupted(freeze(engine, container.id, container.init_pid)):
                 await self._journal.note(paused_by_others=True)
-                raise PausedError("somebody paused it while it was being moved", "docker unpause it, then try again")
+                raise paused_by_others()
             self._phase("dump")
             processes = await self._processes()
             async with asyncio.TaskGroup() as frozen:
@@ -360,7 +361,7 @@ class OutgoingMove:
             return None
         if self._journal.committed:
             return _in_doubt(error)
-        self._events.emit("remark", text=f"aborting: {error.reason}")
+        self._events.emit("remark", text="aborting")
         log.warning("move %s is aborted: %s", self.id.hex()[:8], error.reason)
         trouble = await self._undo()
         if self.committed:
@@ -368,7 +369,7 @@ class OutgoingMove:
             return _in_doubt(error)
         if trouble is not None and await self._owes_thaw():
             error = StillFrozenError(f"{error.reason}; what was done could not be undone yet: {plain(trouble)}")
-        elif await self._has_ended():
+        elif not isinstance(error, EndedError) and await self._has_ended():
             error = EndedError(f"it ended here while it was being moved ({error.reason})", "docker ps -a shows how")
         # The target is told only what is on disk: one that hears ABORT forgets the move.
         if self._journal.state in (None, State.ABORTED) and await self._tell_target(dialogue, error):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
-from handover_support import POLICY, FakeEngine, host_with, make_unwritable
+from handover_support import MOVE, POLICY, FakeEngine, host_with, make_unwritable
 
 from streamhop.config import Address
 from streamhop.handover import outgoing
@@ -75,6 +75,7 @@ class Source:
         container: Any = SimpleNamespace(id="c", name="web", restart_policy=POLICY, manifest=manifest)
         self.move: Any = OutgoingMove(
             host_with(self.engine, journal, tmp_path),
+            MOVE,
             container,
             PeerTarget("edge-b", (Address("127.0.0.1", 4711),)),
             PolicyOptions(),

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from streamhop.net import PeerSession
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Abort, Aborted, Finish, MoveMessage, Query, Release
 from streamhop_protocol.messages import State as StateMessage
 
+from .failures import EXPECTED, plain
 from .host import Host, MoveJournal
+from .journal import Record
+from .settling_here import remove_tree
 from .states import Role, State
+from .target_actions import remove_remains
+
+log = logging.getLogger("streamhop.handover")
 
 _NEVER_STARTS = frozenset({None, State.ABORTED, State.REFUSED})
 
@@ -25,9 +32,14 @@ async def answer_from_journal(host: Host, session: PeerSession, message: MoveMes
     if record is not None and record.details.get("peer") != session.peer_reference:
         raise UnexpectedError(f"{kind} of a move that another peer offered")
     epoch = getattr(message, "epoch", record.epoch if record else 1)
-    # A higher one is an operator's decision at the source.
     if record is not None and epoch < record.epoch:
+        if isinstance(message, Abort):
+            # The source was away while an operator claimed the move here, and has to hear of it.
+            await session.send(StateMessage(move=message.move, epoch=record.epoch, state=record.state.value))
+            return
         raise UnexpectedError(f"{kind} of epoch {epoch}, not {record.epoch}")
+    if record is not None and epoch > record.epoch and isinstance(message, Abort):
+        record = await _give_way(host, record, epoch)
     state = record.state if record else None
     match message:
         case Abort() if state in _NEVER_STARTS:
@@ -40,3 +52,22 @@ async def answer_from_journal(host: Host, session: PeerSession, message: MoveMes
             await session.send(StateMessage(move=message.move, epoch=epoch, state=name))
         case _:
             raise UnexpectedError(f"{kind} of a move that is not under way here")
+
+
+async def _give_way(host: Host, record: Record, epoch: int) -> Record:
+    """An operator has reclaimed the move at the source while this host was away: what runs or ran here goes.
+
+    :returns: the record now, as it was if Docker would not: the source asks again.
+    """
+    if record.state not in (State.OWNED, State.OPEN):
+        return record
+    log.warning("move %s was reclaimed at the source while this host was away: it goes here", record.move.hex())
+    try:
+        await remove_remains(host.engine, record.details.get("container"), {})
+        await remove_tree(host.spool(record.move))
+        journal = MoveJournal(host.journal, record.move, Role.TARGET, epoch, record.state)
+        await journal.enter(State.ABORTED, owes_settling_in=False)
+        return await journal.latest() or record
+    except EXPECTED as error:
+        log.error("move %s: it could not be removed yet: %s", record.move.hex()[:8], plain(error))
+        return record

@@ -63,7 +63,13 @@ class Moves:
         self._arrivals.claim(move)
 
     async def reclaim(self, move: bytes) -> None:
-        """See :meth:`Settlements.reclaim`."""
+        """See :meth:`Settlements.reclaim`.
+
+        :raises MoveError: also while an operation of this daemon may still hear from the peer by itself.
+        """
+        operation = self._operations.get(move)
+        if operation is not None and operation.result is None:
+            raise MoveError("the move is still under way", "wait until it says that it is in doubt")
         await self._settlements.reclaim(move)
 
     async def versions(self) -> dict[str, str]:

@@ -32,7 +32,7 @@ def outcome_of_departure(
     """
     if record is None or record.state is State.PRECOPY:
         return dict(told) if told is not None else MoveError(_DAEMON_ENDED, "try again").as_json()
-    if record.state is State.DONE:
+    if record.state is State.DONE or record.details.get("claimed_there"):
         if told is not None and told["outcome"] == "moved":
             return dict(told)
         there = str(record.details.get("new_name") or record.details.get("name"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from handover_support import MOVE, FakeEngine, host_with, written
 
-from streamhop.handover.errors import RefusedError
+from streamhop.handover.errors import MoveError, RefusedError
 from streamhop.handover.journal import Journal
 from streamhop.handover.move_ids import UnknownMoveError
 from streamhop.handover.moves import Moves
@@ -100,3 +100,22 @@ async def test_a_move_is_found_by_the_beginning_of_its_id(journal: Journal, tmp_
         assert [record.state for record in await moves.handovers(MOVE)] == [State.ABORTED]
         assert await moves.handovers(OTHER) == []
         assert not moves.cancel(MOVE)
+
+
+async def test_a_move_that_may_still_hear_from_the_peer_cannot_be_reclaimed(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P1: a late STARTED must not meet a container that goes on here."""
+
+    async def for_ever(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("streamhop.handover.operations.find_container", for_ever)
+    async with moves_of(journal, tmp_path) as moves:
+        operation = await moves.start(MoveRequest("web", "10.0.0.1"))
+        journal.record(operation.move, Role.SOURCE, 1, State.RELEASED)
+        with pytest.raises(MoveError, match="still under way"):
+            await moves.reclaim(operation.move)
+        record = journal.latest(operation.move, Role.SOURCE)
+        assert record is not None
+        assert record.state is State.RELEASED

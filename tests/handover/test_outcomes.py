@@ -47,6 +47,7 @@ def record(state: State, role: Role = Role.SOURCE, **details: Any) -> Record:
         (State.ABORTED, {}, FROZEN, 1, "source"),
         (State.ABORTED, {}, IN_DOUBT, 1, "source"),
         (State.ABORTED, {"reclaimed": True}, IN_DOUBT, 1, "source"),
+        (State.ABORTED, {"claimed_there": True}, None, 0, "target"),
         (State.RELEASED, {}, None, 21, "nowhere"),
         (State.RELEASED, {}, IN_DOUBT, 21, "nowhere"),
         (State.RELEASED, {}, MOVED, 0, "target"),

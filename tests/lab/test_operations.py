@@ -62,8 +62,7 @@ def redis(classic_edges: Edges) -> Iterator[Edges]:
     yield classic_edges
     for edge in (classic_edges.a, classic_edges.b):
         if not edge.host.powered:
-            edge.host.power_on()
-            edge.start()
+            edge.power_on()
     link.shape(rate=None, rtt=None)
 
 
@@ -114,15 +113,14 @@ def test_a_prepared_container_is_claimed_and_the_source_learns_it_when_it_is_bac
     digest = dataset(redis.client, "digest", "edge-a:6379", KEYS)
     move = detach(redis)
     wait_for(lambda: log_says(redis.b, move, "target is prepared"), "the target is prepared", 120, 0.005)
-    redis.a.host.power_off()
+    redis.a.power_off()
     assert not log_says(redis.b, move, "target is owned")
     assert streamhop(redis.b, "handover", "reclaim", move[:8], "--fenced").returncode == 2
     claimed = streamhop(redis.b, "handover", "claim", move[:8], "--fenced")
     assert claimed.returncode == 0, claimed.stderr
     assert streamhop(redis.b, "wait", move[:8]).returncode == 0
     assert dataset(redis.client, "digest", "edge-b:6379", KEYS) == digest
-    redis.a.host.power_on()
-    redis.a.start()
+    redis.a.power_on()
     wait_for(lambda: runs_only_at(redis, "edge-b"), "the source clears up", RECOVERED_S_MAX)
     (row,) = json.loads(streamhop(redis.a, "wait", move, "--format", "json").stdout)
     assert row["result"]["runs_at"] == "target"
@@ -138,7 +136,7 @@ def test_a_released_container_is_reclaimed_and_the_target_learns_it_when_it_is_b
     move = detach(redis)
     side = redis.a if lost_when.startswith("source") else redis.b
     wait_for(lambda: log_says(side, move, lost_when), lost_when, 120, 0.005)
-    redis.b.host.power_off()
+    redis.b.power_off()
     waited = streamhop(redis.a, "wait", move)
     assert waited.returncode == 21, waited.stdout
     reclaimed = streamhop(redis.a, "handover", "reclaim", move[:8], "--fenced")
@@ -146,7 +144,6 @@ def test_a_released_container_is_reclaimed_and_the_target_learns_it_when_it_is_b
     (row,) = json.loads(streamhop(redis.a, "wait", move, "--format", "json").stdout)
     assert "reclaimed" in row["result"]["reason"]
     assert dataset(redis.client, "digest", "edge-a:6379", KEYS) == digest
-    redis.b.host.power_on()
-    redis.b.start()
+    redis.b.power_on()
     wait_for(lambda: runs_only_at(redis, "edge-a"), "the target clears up", RECOVERED_S_MAX)
     assert dataset(redis.client, "digest", "edge-a:6379", KEYS) == digest

@@ -42,6 +42,9 @@ _WHERE = {
     type=click.Choice(["go", "abort"]),
     help="What to do if the target cannot be met. [default: abort if --max-downtime is given, else go]",
 )
+@click.option(
+    "--wait-healthy", type=Duration(), help="Wait so long for its health check at the target; 22 if it is not healthy."
+)
 @click.option("--detach", is_flag=True, help="Print the move's ID once all is checked, and leave it to the daemon.")
 @format_option
 @click.pass_obj
@@ -52,6 +55,7 @@ def migrate(
     max_downtime: float | None,
     max_rounds: int | None,
     on_no_converge: str | None,
+    wait_healthy: float | None,
     *,
     detach: bool,
     form: str,
@@ -70,6 +74,7 @@ def migrate(
         "max_downtime_s": max_downtime,
         "max_rounds": max_rounds,
         "on_no_converge": on_no_converge,
+        "wait_healthy_s": wait_healthy,
     }
     move = ask(lambda: client.start_move(body))
     checked = (lambda event: event.get("phase") == DETACHED_AT) if detach else None
@@ -101,8 +106,14 @@ def _tell(container: str, result: dict[str, Any], form: str, role: str = "source
         click.echo(json.dumps(result))
     elif result["outcome"] == "moved":
         Console().print(report_table(result))
+    if result["outcome"] == "moved" and result["exit_code"] == 0:
+        return
     if result["outcome"] == "moved":
-        sys.exit(result["exit_code"])
+        complain(
+            f"{container} was moved, but the health check there says: {result['health']}",
+            f"it runs at {result['target']}",
+            exit_code=result["exit_code"],
+        )
     what = "was not moved" if role == "source" else "did not come here"
     where = _WHERE.get(result["runs_at"], "") if role == "source" else ""
     complain(f"{container} {what}: {result['reason']}", where, result["fix"], exit_code=result["exit_code"])
@@ -175,6 +186,8 @@ def _list(rows: list[dict[str, Any]], form: str) -> None:
 
 
 def _outcome(result: dict[str, Any]) -> str:
+    if result["outcome"] == "moved" and result["exit_code"] != 0:
+        return f"moved, {result['health']}"
     return str(result["outcome"] if result["outcome"] == "moved" else f"{result['code']}: {result['reason']}")
 
 

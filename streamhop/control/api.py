@@ -77,7 +77,15 @@ def move_request_from_json(body: Any) -> MoveRequest:
     """
     if not isinstance(body, dict):
         raise ConfigError("the body must be a JSON object")
-    unknown = set(body) - {"container", "peer", "new_name", "max_downtime_s", "max_rounds", "on_no_converge"}
+    unknown = set(body) - {
+        "container",
+        "peer",
+        "new_name",
+        "max_downtime_s",
+        "max_rounds",
+        "on_no_converge",
+        "wait_healthy_s",
+    }
     if unknown:
         raise ConfigError(f"unknown field {min(unknown)!r}")
     texts: dict[str, str] = {}
@@ -98,6 +106,9 @@ def move_request_from_json(body: Any) -> MoveRequest:
     unmet = body.get("on_no_converge")
     if unmet not in (None, "go", "abort"):
         raise ConfigError("on_no_converge must be 'go' or 'abort'")
+    healthy = body.get("wait_healthy_s")
+    if healthy is not None and (isinstance(healthy, bool) or not isinstance(healthy, int | float) or healthy <= 0):
+        raise ConfigError("wait_healthy_s must be a positive number of seconds")
     return MoveRequest(
         container=texts["container"],
         peer=texts["peer"],
@@ -105,6 +116,7 @@ def move_request_from_json(body: Any) -> MoveRequest:
         downtime_s_max=downtime,
         rounds_max=rounds,
         on_no_converge=unmet,
+        healthy_s_max=healthy,
     )
 
 

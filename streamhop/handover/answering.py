@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 from streamhop.net import PeerSession
 from streamhop_protocol.errors import UnexpectedError
@@ -49,9 +50,21 @@ async def answer_from_journal(host: Host, session: PeerSession, message: MoveMes
                 await MoveJournal(host.journal, message.move, Role.TARGET, epoch, state).enter(State.DONE)
         case Query() | Release() | Abort():
             name = state.value if state else "unknown"
-            await session.send(StateMessage(move=message.move, epoch=epoch, state=name))
+            attributes = await _health(host, record) if isinstance(message, Query) else {}
+            await session.send(StateMessage(move=message.move, epoch=epoch, state=name, attributes=attributes))
         case _:
             raise UnexpectedError(f"{kind} of a move that is not under way here")
+
+
+async def _health(host: Host, record: Record | None) -> dict[str, Any]:
+    """How a container that runs here is, as an attribute of STATE; empty if it cannot be said."""
+    if record is None or record.state not in (State.OPEN, State.DONE) or "container" not in record.details:
+        return {}
+    try:
+        found = (await host.engine.inspect_container(str(record.details["container"])))["State"]
+    except EXPECTED:
+        return {}
+    return {"health": str((found.get("Health") or {}).get("Status", "none"))}
 
 
 async def _give_way(host: Host, record: Record, epoch: int) -> Record:

@@ -15,6 +15,7 @@ from .background import Background
 from .concurrency import concluded
 from .errors import CancelledMoveError, InDoubtError, MoveError, PreflightError
 from .failures import EXPECTED, as_move_error, plain
+from .health import GOOD, UNKNOWN, health_at_target
 from .host import Host
 from .move_ids import new_move_id
 from .outgoing import OutgoingMove
@@ -36,6 +37,10 @@ IN_DOUBT_PATIENCE_S = 30.0
 """How long a user waits for a move in doubt to settle before being told so; the daemon goes on asking for ever."""
 
 
+UNHEALTHY_EXIT_CODE = 22
+"""The exit code of a move after which the container was not healthy in time; it runs at the target."""
+
+
 @dataclass(frozen=True, slots=True)
 class MoveRequest:
     """What a user asked for. None means the default."""
@@ -46,6 +51,8 @@ class MoveRequest:
     downtime_s_max: float | None = None
     rounds_max: int | None = None
     on_no_converge: str | None = None
+    healthy_s_max: float | None = None
+    """How long to wait for the container's health check at the target; None: not at all."""
 
     def policy(self, seconds_max: float) -> PolicyOptions:
         """The policy's options: a target the user named is kept or the move ends; the default one is only aimed at."""
@@ -158,6 +165,7 @@ class Operations:
     async def _carry_out(self, operation: Operation, peer: PeerTarget) -> None:
         try:
             result = await self._move_away(operation, peer)
+            result |= await self._health(operation, peer)
         except asyncio.CancelledError:
             result = CancelledMoveError("it was cancelled").as_json()
         except EXPECTED as error:
@@ -206,6 +214,19 @@ class Operations:
             return await self._resolve_doubt(outgoing, error, events)
         finally:
             self._settlements.settle(operation.move, Role.SOURCE)
+
+    async def _health(self, operation: Operation, peer: PeerTarget) -> dict[str, Any]:
+        """What the report says about the container's health, if the user asked."""
+        seconds = operation.request.healthy_s_max
+        if seconds is None:
+            return {}
+        operation.log.emit("phase", phase="health check")
+        try:
+            health = await health_at_target(self._host, peer, operation.move, seconds)
+        except asyncio.CancelledError:
+            # The daemon stops; the move is done whatever comes of this.
+            health = UNKNOWN
+        return {"health": health} if health in GOOD else {"health": health, "exit_code": UNHEALTHY_EXIT_CODE}
 
     async def _resolve_doubt(self, outgoing: OutgoingMove, error: InDoubtError, events: EventLog) -> dict[str, Any]:
         """Most doubts are a short break of the link: ask again before the user is told."""

@@ -65,6 +65,7 @@ class Tally:
             "layers_reused": self.layers_reused,
             "timeline": self.timeline.phases(),
             "target_timeline": self.target_timings,
+            "health": None,
         }
 
 
@@ -81,6 +82,7 @@ def report_without_figures(names: tuple[str, str], source: str, target: str) -> 
         "layers_reused": None,
         "timeline": [],
         "target_timeline": {},
+        "health": None,
     }
 
 

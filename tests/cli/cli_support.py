@@ -41,6 +41,7 @@ REPORT: dict[str, Any] = {
     "layers_sent": 1,
     "layers_reused": 2,
     "timeline": [],
+    "health": None,
 }
 FAILED = {
     "outcome": "failed",

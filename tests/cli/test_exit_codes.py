@@ -11,6 +11,7 @@ from cli_support import REPORT, FakeDaemon, run
 
 from streamhop.handover import errors
 from streamhop.handover.errors import MoveError
+from streamhop.handover.operations import UNHEALTHY_EXIT_CODE
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -59,6 +60,15 @@ def test_success_is_0(daemon: FakeDaemon, tmp_path: Path) -> None:
         assert run(tmp_path, *command).exit_code == 0
 
 
+@pytest.mark.parametrize("command", [["migrate", "web", "edge-b"], ["attach", "1a1a"], ["wait", "1a1a"]])
+def test_moved_but_not_healthy_is_22(daemon: FakeDaemon, tmp_path: Path, command: list[str]) -> None:
+    """P18: 22: it runs at the target."""
+    daemon.result = REPORT | {"exit_code": UNHEALTHY_EXIT_CODE, "health": "unhealthy"}
+    result = run(tmp_path, *command)
+    assert result.exit_code == 22
+    assert "unhealthy" in result.stdout + result.stderr
+
+
 def test_wrong_usage_is_2(daemon: FakeDaemon, tmp_path: Path) -> None:
     """P18: 2, also for a move that nobody knows."""
     for command in (["migrate", "web"], ["wait"], ["nonsense"], ["wait", "ffff"], ["attach", "ffff"]):
@@ -83,4 +93,4 @@ def test_signals_are_130_and_143(daemon: FakeDaemon, tmp_path: Path, number: sig
 def test_the_readme_lists_these_codes_and_no_others() -> None:
     """P18: the table is complete."""
     table = re.findall(r"^\| (\d+) \|", README.read_text(), re.MULTILINE)
-    assert sorted(map(int, table)) == sorted({0, 2, 130, 143, *EXIT_CODES.values()})
+    assert sorted(map(int, table)) == sorted({0, 2, 22, 130, 143, *EXIT_CODES.values()})

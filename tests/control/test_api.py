@@ -166,6 +166,8 @@ async def test_errors_are_json_with_a_reason(
         {"max_downtime_s": True},
         {"max_downtime_s": "1"},
         {"max_rounds": 0},
+        {"wait_healthy_s": 0},
+        {"wait_healthy_s": "30s"},
         {"max_rounds": 1.5},
         {"on_no_converge": "wait"},
         {"unknown": 1},

@@ -90,6 +90,20 @@ async def test_a_source_that_was_away_hears_that_an_operator_claimed_the_move(jo
     assert journal.latest(MOVE, Role.TARGET).state is State.OPEN  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(("health", "said"), [(None, "none"), ({"Status": "unhealthy"}, "unhealthy")])
+async def test_a_question_about_what_runs_here_is_answered_with_its_health(
+    journal: Journal, tmp_path: Path, health: dict[str, str] | None, said: str
+) -> None:
+    written(journal, Role.TARGET, State.OPEN, peer="edge-a", container="c")
+    engine, session = FakeEngine("running"), FakeSession("edge-a")
+    engine.health = health
+    asked: Any = session
+    await answer_from_journal(host_with(engine, journal, tmp_path), asked, Query(move=MOVE))
+    engine.failing.add("inspect")
+    await answer_from_journal(host_with(engine, journal, tmp_path), asked, Query(move=MOVE))
+    assert session.said == [StateMessage(move=MOVE, epoch=1, state="open", attributes={"health": said}), says("open")]
+
+
 @pytest.mark.parametrize("state", [State.OWNED, State.OPEN])
 async def test_a_target_that_was_away_gives_way_to_a_higher_epoch(
     journal: Journal, tmp_path: Path, state: State

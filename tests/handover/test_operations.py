@@ -14,6 +14,7 @@ from streamhop.handover.background import Background
 from streamhop.handover.errors import MoveError
 from streamhop.handover.journal import Journal
 from streamhop.handover.operations import MoveRequest, Operation, Operations
+from streamhop.handover.report import Tally
 from streamhop.handover.settlements import Settlements
 
 REQUEST = MoveRequest("web", "10.0.0.1")
@@ -104,3 +105,27 @@ async def test_a_cancel_ends_what_is_under_way_and_comes_too_late_for_what_has_e
     assert kept is not None
     assert kept.result is not None
     assert kept.result["exit_code"] == 20
+
+
+@pytest.mark.parametrize(("health", "exit_code"), [("healthy", 0), ("none", 0), ("starting", 22), ("unknown", 22)])
+async def test_a_moved_container_that_is_not_healthy_is_told_with_a_code_of_its_own(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, health: str, exit_code: int
+) -> None:
+    """P18: 22."""
+
+    async def moved(*_: Any) -> dict[str, Any]:
+        return Tally().report(("web", "web"), "edge-a", "edge-b", 0)
+
+    async def health_at_target(*_: Any) -> str:
+        return health
+
+    monkeypatch.setattr(room, "health_at_target", health_at_target)
+    monkeypatch.setattr(Operations, "_move_away", moved)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        operations = Started(journal, tmp_path, tasks).operations
+        asked = await operations.start(MoveRequest("web", "10.0.0.1", healthy_s_max=1.0))
+        not_asked = await operations.start(REQUEST)
+    assert asked.result is not None
+    assert (asked.result["exit_code"], asked.result["health"], asked.result["runs_at"]) == (exit_code, health, "target")
+    assert not_asked.result is not None
+    assert (not_asked.result["exit_code"], not_asked.result["health"]) == (0, None)

@@ -147,3 +147,15 @@ def test_a_released_container_is_reclaimed_and_the_target_learns_it_when_it_is_b
     redis.b.power_on()
     wait_for(lambda: runs_only_at(redis, "edge-a"), "the target clears up", RECOVERED_S_MAX)
     assert dataset(redis.client, "digest", "edge-a:6379", KEYS) == digest
+
+
+@pytest.mark.parametrize(("check", "exit_code", "health"), [("true", 0, "healthy"), ("false", 22, "unhealthy")])
+def test_the_health_check_at_the_target_is_waited_for(
+    classic_edges: Edges, check: str, exit_code: int, health: str
+) -> None:
+    """P18: 22: moved, and not healthy there."""
+    options = ["--health-cmd", check, "--health-interval", "1s", "--health-retries", "1"]
+    classic_edges.a.host.service("redis", options=options)
+    moved = classic_edges.a.migrate("redis", "edge-b", "--wait-healthy", "15s")
+    assert (moved.exit_code, moved.report["health"]) == (exit_code, health), moved.remarks
+    assert runs_only_at(classic_edges, "edge-b")

@@ -91,6 +91,9 @@ class Config:
     control_socket: Path = Path("/run/streamhop/control.sock")
     """Unix socket of the local control API."""
 
+    control_group: str = ""
+    """Group that may use the control socket besides root: it can do all that root can. Empty: no group."""
+
     state_dir: Path = Path("/var/lib/streamhop")
     """Journal and spool; needs room for an image's missing layers and the memory of what arrives."""
 

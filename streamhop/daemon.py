@@ -18,6 +18,7 @@ from typing import NoReturn
 import uvloop
 
 from streamhop.config import Config, ConfigError, load
+from streamhop.control.access import Access
 from streamhop.control.api import serve_control
 from streamhop.control.peering import PeeringApi
 from streamhop.engine.docker import Engine, EngineError
@@ -66,8 +67,8 @@ async def _run(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    for directory in (config.state_dir, config.run_dir):
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    access = Access.from_config(config)
+    make_private(config)
     async with AsyncExitStack() as stack:
         journal = Journal(config.state_dir / "journal.sqlite")
         stack.callback(journal.close)
@@ -92,7 +93,7 @@ async def _run(config: Config) -> None:
             listener = await _listen(config, moves, peers, pairing)
             peers.on_unpaired = listener.end_sessions_of
             expiring = tasks.create_task(moves.expire_kept())
-            async with listener, serve_control(moves, config.control_socket, peering):
+            async with listener, serve_control(moves, access, peering):
                 if identity is not None:
                     log.info("this device is %s", identity.id)
                 elif not listen.host.startswith(_LOOPBACK):
@@ -102,6 +103,18 @@ async def _run(config: Config) -> None:
                 log.info("stopping")
                 expiring.cancel()
                 moves.stop()
+
+
+def make_private(config: Config) -> None:
+    """Shut what holds memory and files of containers to everybody else: all that this process makes from now on.
+
+    Directories that are there already are left as they are: they may be others', and the doors below them are shut.
+
+    :raises OSError: the directories cannot be made.
+    """
+    os.umask(0o077)
+    for directory in (config.state_dir, config.run_dir):
+        directory.mkdir(parents=True, exist_ok=True)
 
 
 async def _listen(config: Config, moves: Moves, peers: PeerDirectory, pairing: Pairing | None) -> Listener:

@@ -188,6 +188,7 @@ class State(MoveMessage):
 
     epoch: Epoch
     state: Code
+    attributes: Attributes = field(default_factory=dict)
 
 
 MESSAGE_TYPES: dict[int, type[MoveMessage]] = {

@@ -43,6 +43,7 @@ CONTROL = (
     m.Aborted(MOVE, 1),
     m.Query(MOVE),
     m.State(MOVE, 2, "prepared"),
+    m.State(MOVE, 1, "open", {"health": "starting"}),
     s.Ping(7),
     s.Pong(7),
     s.Bye(),

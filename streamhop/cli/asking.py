@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 import click
 from rich.console import Console
@@ -35,13 +36,19 @@ def ask(question: Callable[[], Any]) -> Any:
         complain(error.reason, error.fix, exit_code=error.exit_code)
 
 
-def list_rows(client: ControlClient, route: str, form: str, columns: list[str]) -> None:
-    """Print what ``route`` answers, a row each."""
-    rows = ask(lambda: client.get(route))
+def ask_about_move(client: ControlClient, move: str, route: str = "/v1/moves") -> Any:
+    """What the daemon knows of a move; the command ends if ``move``, an ID or its beginning, stands for none."""
+    return ask(lambda: client.get(f"{route}/{quote(move, safe='')}"))
+
+
+def list_rows(client: ControlClient, route: str, form: str, columns: list[str]) -> list[dict[str, Any]]:
+    """Print what ``route`` answers, a row each; returns the rows."""
+    rows: list[dict[str, Any]] = ask(lambda: client.get(route))
     if form == "json":
         click.echo(json.dumps(rows))
-        return
-    print_table(rows, columns)
+    elif rows:
+        print_table(rows, columns)
+    return rows
 
 
 def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 
 class ControlError(Exception):
@@ -22,6 +23,10 @@ class ControlError(Exception):
         self.reason = reason
         self.fix = fix
         self.exit_code = exit_code
+
+
+class DaemonGoneError(ControlError):
+    """No daemon answers, or the one that did has ended: another one may answer soon."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -51,13 +56,16 @@ class ControlClient:
             connection.request(method, route, content, {"Content-Type": "application/json"})
             response = connection.getresponse()
         except FileNotFoundError:
-            raise ControlError(
+            raise DaemonGoneError(
                 f"no daemon serves {self._path}", "start it with `streamhop daemon`, or name its --socket"
             ) from None
         except PermissionError:
-            raise ControlError(f"{self._path}: permission denied", "run this as root") from None
-        except (OSError, http.client.HTTPException) as error:
             raise ControlError(
+                f"{self._path}: permission denied",
+                "run this as root, or as a member of the group that control_group names",
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise DaemonGoneError(
                 f"the daemon at {self._path} does not answer: {error}", "is `streamhop daemon` running?"
             ) from error
         if response.status >= 400:
@@ -73,37 +81,40 @@ class ControlClient:
         except (ValueError, KeyError, TypeError):
             raise ControlError(f"the daemon answered {response.status} {response.reason}") from None
 
+    def _json(self, method: str, route: str, body: Any = None) -> Any:
+        try:
+            with self._ask(method, route, body) as response:
+                return json.load(response)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise DaemonGoneError(f"the daemon went away: {error}", "is `streamhop daemon` running?") from error
+
     def get(self, route: str) -> Any:
         """GET a JSON document.
 
         :raises ControlError:
         """
-        with self._ask("GET", route) as response:
-            return json.load(response)
+        return self._json("GET", route)
 
     def change(self, method: str, route: str, body: Any = None) -> Any:
         """POST, PATCH or DELETE; returns the JSON that is answered.
 
         :raises ControlError:
         """
-        with self._ask(method, route, body) as response:
-            return json.load(response)
+        return self._json(method, route, body)
 
     def start_move(self, body: dict[str, Any]) -> str:
         """Start a move; returns its ID.
 
         :raises ControlError:
         """
-        with self._ask("POST", "/v1/moves", body) as response:
-            return str(json.load(response)["id"])
+        return str(self._json("POST", "/v1/moves", body)["id"])
 
     def cancel_move(self, move: str) -> bool:
         """Ask for the end of a move; returns whether it was not too late for that.
 
         :raises ControlError:
         """
-        with self._ask("DELETE", f"/v1/moves/{move}") as response:
-            return bool(json.load(response)["cancelling"])
+        return bool(self._json("DELETE", f"/v1/moves/{move}")["cancelling"])
 
     def events(self, move: str) -> Iterator[dict[str, Any]]:
         """Yield a move's events until it ends.
@@ -111,10 +122,11 @@ class ControlClient:
         :raises ControlError: also when the daemon goes away before the end.
         """
         try:
-            with self._ask("GET", f"/v1/moves/{move}/events") as response:
+            with self._ask("GET", f"/v1/moves/{quote(move, safe='')}/events") as response:
                 while line := response.readline():
                     yield json.loads(line)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise ControlError(
-                f"the daemon went away: {error}", "look at its log; `docker ps` on both hosts says where it runs"
+            raise DaemonGoneError(
+                f"the daemon went away: {error}",
+                f"`streamhop wait {move[:8]}` says how the move ended once a daemon runs again",
             ) from error

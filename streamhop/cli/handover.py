@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from .asking import ask, complain, format_option, print_table
+from . import exit_codes
+from .asking import ask, ask_about_move, complain, format_option, print_table
 from .client import ControlClient
 
 
@@ -20,9 +21,10 @@ def handover() -> None:
 @click.option("--all", "everything", is_flag=True, help="Also moves that are settled.")
 @format_option
 @click.pass_obj
-def list_handovers(client: ControlClient, everything: bool, form: str) -> None:
+def list_handovers(client: ControlClient, form: str, *, everything: bool) -> None:
     """List moves that are not settled."""
-    rows = [row for row in _handovers(client) if everything or not row["settled"] or row["state"] == "prepared"]
+    known = ask(lambda: client.get("/v1/handovers"))
+    rows = [row for row in known if everything or not row["settled"] or row["state"] == "prepared"]
     if form == "json":
         click.echo(json.dumps(rows))
         return
@@ -34,46 +36,42 @@ def list_handovers(client: ControlClient, everything: bool, form: str) -> None:
 @click.pass_obj
 def show(client: ControlClient, move: str) -> None:
     """Show all that is remembered of MOVE, an ID or its beginning, as JSON."""
-    for row in _find(client, move):
-        click.echo(json.dumps(row, indent=2))
+    click.echo(json.dumps(_rows(client, move), indent=2))
 
 
 @handover.command()
 @click.argument("move")
 @click.option("--fenced", is_flag=True, help="The source is off, or cut off from everything, for good.")
+@format_option
 @click.pass_obj
-def claim(client: ControlClient, move: str, fenced: bool) -> None:
+def claim(client: ControlClient, move: str, form: str, *, fenced: bool) -> None:
     """Start here a container that waits for GO, because the source is lost."""
-    _decide(client, move, "target", "claim", fenced)
+    _decide(client, move, "target", form, fenced=fenced)
 
 
 @handover.command()
 @click.argument("move")
 @click.option("--fenced", is_flag=True, help="The target is off, or cut off from everything, for good.")
+@format_option
 @click.pass_obj
-def reclaim(client: ControlClient, move: str, fenced: bool) -> None:
+def reclaim(client: ControlClient, move: str, form: str, *, fenced: bool) -> None:
     """Let a container go on here whose move is in doubt, because the target is lost."""
-    _decide(client, move, "source", "reclaim", fenced)
+    _decide(client, move, "source", form, fenced=fenced)
 
 
-def _handovers(client: ControlClient) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = ask(lambda: client.get("/v1/handovers"))
+def _rows(client: ControlClient, move: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = ask_about_move(client, move, "/v1/handovers")
+    if not rows:
+        complain(f"nothing was promised yet about move {move}", exit_code=exit_codes.USAGE)
     return rows
 
 
-def _find(client: ControlClient, move: str) -> list[dict[str, Any]]:
-    found = [row for row in _handovers(client) if len(move) >= 4 and row["move"].startswith(move.lower())]
+def _decide(client: ControlClient, move: str, role: str, form: str, *, fenced: bool) -> None:
+    what, other = ("claim", "source") if role == "target" else ("reclaim", "target")
+    found = [row for row in _rows(client, move) if row["role"] == role]
     if not found:
-        complain(f"the journal knows no move {move}", "see `streamhop handover ls --all`", exit_code=2)
-    return found
-
-
-def _decide(client: ControlClient, move: str, role: str, what: str, fenced: bool) -> None:
-    found = [row for row in _find(client, move) if row["role"] == role]
-    if len(found) != 1:
-        complain(f"{move} stands for {len(found)} moves of which this host is the {role}", exit_code=2)
+        complain(f"this host is not the {role} of move {move}", exit_code=exit_codes.USAGE)
     (row,) = found
-    other = "source" if role == "target" else "target"
     if not fenced:
         click.echo(
             f"If the {other} ({row['peer']}) still runs {row['container']}, or ever does again, there are two copies.",
@@ -81,5 +79,7 @@ def _decide(client: ControlClient, move: str, role: str, what: str, fenced: bool
         )
         typed = click.prompt(f"Is it fenced off for good? Type the container's name to {what} it", err=True)
         if typed != row["container"]:
-            complain("that is not its name: nothing was done", exit_code=2)
-    ask(lambda: client.change("POST", f"/v1/handovers/{row['move']}/{what}"))
+            complain("that is not its name: nothing was done", exit_code=exit_codes.USAGE)
+    done = ask(lambda: client.change("POST", f"/v1/handovers/{row['move']}/{what}"))
+    if form == "json":
+        click.echo(json.dumps(done))

@@ -4,52 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import Any
 from urllib.parse import quote
 
 import click
-from rich.console import Console
 
 from streamhop import __version__
 from streamhop.config import Config
 
-from .asking import ask, complain, format_option, list_rows, print_table
+from . import exit_codes
+from .asking import ask, format_option, list_rows
 from .client import ControlClient, ControlError
+from .durations import Duration
 from .handover import handover
 from .kept import kept
-from .render import BarProgress, PlainProgress, Progressive, printable, report_table
-
-EXIT_INTERRUPTED = 130
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
-_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0}
-
-
-class Duration(click.ParamType[float]):
-    """``500ms``, ``2s``, ``1m``. The unit is not optional: 300 would be seconds to some and milliseconds to others."""
-
-    name = "duration"
-
-    def __init__(self, *, zero: bool = False) -> None:
-        """Make the type.
-
-        :param zero: whether ``0s`` is one.
-        """
-        self._zero = zero
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds, or a usage error."""
-        if isinstance(value, float):
-            return value
-        match = _DURATION.fullmatch(str(value))
-        if not match or (float(match[1]) == 0 and not self._zero):
-            self.fail(f"{value!r} is not a duration: write 500ms, 2s or 1m", param, ctx)
-        return float(match[1]) * _UNIT_S[match[2]]
+from .moving import attach, cancel, migrate, moves, wait
+from .render import printable
 
 
 @click.version_option(__version__, prog_name="streamhop", message="%(prog)s %(version)s")
@@ -98,112 +69,6 @@ def setup(remove: bool, daemon_json: Path, runtime_name: str) -> None:
 
 
 @cli.command()
-@click.argument("container")
-@click.argument("peer", metavar="PEER[:NEWNAME]")
-@click.option("--max-downtime", type=Duration(), help="Freeze when the prediction is below. [default: 500ms]")
-@click.option("--max-rounds", type=click.IntRange(1, 100), help="Most rounds of pre-copy. [default: 8]")
-@click.option(
-    "--on-no-converge",
-    type=click.Choice(["go", "abort"]),
-    help="What to do if the target cannot be met. [default: abort if --max-downtime is given, else go]",
-)
-@click.option(
-    "--reconnect",
-    type=Duration(zero=True),
-    help="How long to wait for a link that breaks; then the move goes on where it was. [default: 60s]",
-)
-@format_option
-@click.pass_obj
-def migrate(
-    client: ControlClient,
-    container: str,
-    peer: str,
-    max_downtime: float | None,
-    max_rounds: int | None,
-    on_no_converge: str | None,
-    reconnect: float | None,
-    form: str,
-) -> None:
-    """Move a running CONTAINER to PEER, a name from the configuration or an address."""
-    peer, new_name = _split_new_name(peer)
-    if new_name == "":
-        raise click.UsageError("the new name is missing after the colon: PEER:NEWNAME")
-    body = {
-        "container": container,
-        "peer": peer,
-        "new_name": new_name,
-        "max_downtime_s": max_downtime,
-        "max_rounds": max_rounds,
-        "on_no_converge": on_no_converge,
-        "reconnect_s": reconnect,
-    }
-    try:
-        move = client.start_move(body)
-        finished = _follow(client, move)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-    except ControlError as error:
-        complain(error.reason, error.fix, exit_code=error.exit_code)
-    result = finished["result"]
-    if form == "json":
-        click.echo(json.dumps(result))
-    elif result["outcome"] == "moved":
-        Console().print(report_table(result))
-    if result["outcome"] != "moved":
-        where = {
-            "source": "it runs on here, as it was",
-            "target": "it runs at the target",
-            "frozen": "it is here, but still frozen",
-            "paused": "it is here, paused",
-            "ended": "it has ended here",
-            "nowhere": "it runs nowhere; the frozen copy is kept and the daemon goes on asking the peer",
-        }.get(result["runs_at"], "")
-        complain(f"{container} was not moved: {result['reason']}", where, result["fix"], exit_code=result["exit_code"])
-
-
-def _split_new_name(peer: str) -> tuple[str, str | None]:
-    """``edge-b:web2`` has a new name, ``10.0.0.2:4711`` and ``edge-b`` have none; ``10.0.0.2:4711:web2`` has."""
-    head, colon, last = peer.rpartition(":")
-    if not colon or last.isdigit() or last.endswith("]"):
-        return peer, None
-    if peer.startswith("[") or head.count(":") <= 1:
-        return head, last
-    return peer, None
-
-
-def _follow(client: ControlClient, move: str) -> dict[str, Any]:
-    """Show a move until it ends; returns its last event. The first interrupt cancels the move, the second one leaves.
-
-    :raises ControlError:
-    :raises KeyboardInterrupt: the second interrupt.
-    """
-    console = Console(stderr=True)
-    progress: Progressive = BarProgress(console) if console.is_terminal else PlainProgress(console)
-
-    def interrupted(_number: int, _frame: FrameType | None) -> None:
-        # Not by an exception, which Python drops where it cannot be raised, such as in a finalizer.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        progress.note("cancelling" if client.cancel_move(move) else "too late to cancel: it goes through")
-
-    before = signal.signal(signal.SIGINT, interrupted)
-    try:
-        for event in client.events(move):
-            progress.event(event)
-            if event["event"] == "finished":
-                return event
-        raise ControlError(
-            "the daemon ended before the move did",
-            "the container may be frozen until the daemon is started again, which brings the move to its end",
-        )
-    except KeyboardInterrupt:
-        progress.note("left; the daemon goes on with it")
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
-        progress.close()
-
-
-@cli.command()
 @format_option
 @click.pass_obj
 def ps(client: ControlClient, form: str) -> None:
@@ -214,35 +79,11 @@ def ps(client: ControlClient, form: str) -> None:
 @cli.command()
 @format_option
 @click.pass_obj
-def moves(client: ControlClient, form: str) -> None:
-    """List the moves away from this host since the daemon's start: under way, and ended."""
-    rows = ask(lambda: client.get("/v1/moves"))
-    if form == "json":
-        click.echo(json.dumps(rows))
-        return
-    shown = [{**row, "outcome": "under way" if row["running"] else _outcome(row["result"])} for row in rows]
-    print_table(shown, ["id", "container", "peer", "outcome"])
-
-
-def _outcome(result: dict[str, Any]) -> str:
-    return str(result["outcome"] if result["outcome"] == "moved" else f"{result['code']}: {result['reason']}")
-
-
-@cli.command()
-@click.argument("move")
-@click.pass_obj
-def cancel(client: ControlClient, move: str) -> None:
-    """End a MOVE, an ID from `streamhop moves`; the container goes on here."""
-    if not ask(lambda: client.cancel_move(quote(move, safe=""))):
-        complain("too late to cancel: the container is the target's, or the move has ended", exit_code=1)
-
-
-@cli.command()
-@format_option
-@click.pass_obj
 def peers(client: ControlClient, form: str) -> None:
     """List the known peers and whether they answer."""
-    list_rows(client, "/v1/peers", form, ["name", "address", "status", "rtt_ms"])
+    rows = list_rows(client, "/v1/peers", form, ["name", "address", "status", "rtt_ms"])
+    if not rows:
+        click.echo("no peers yet: `streamhop pair` here, then `streamhop pair TOKEN` on the other host", err=True)
 
 
 @cli.command(name="id")
@@ -287,20 +128,24 @@ def pair(client: ControlClient, token: str | None, name: str | None, expires: fl
 @cli.command()
 @click.argument("peer")
 @click.argument("name")
+@format_option
 @click.pass_obj
-def rename(client: ControlClient, peer: str, name: str) -> None:
+def rename(client: ControlClient, peer: str, name: str, form: str) -> None:
     """Call a paired PEER, a name or the beginning of an ID, NAME on this host."""
     renamed = ask(lambda: client.change("PATCH", f"/v1/peers/{quote(peer, safe='')}", {"name": name}))
-    click.echo(f"{renamed['id']} is called {printable(renamed['name'])} now")
+    text = f"{renamed['id']} is called {printable(renamed['name'])} now"
+    click.echo(json.dumps(renamed) if form == "json" else text)
 
 
 @cli.command()
 @click.argument("peer")
+@format_option
 @click.pass_obj
-def unpair(client: ControlClient, peer: str) -> None:
+def unpair(client: ControlClient, peer: str, form: str) -> None:
     """Trust PEER no longer; its connections end at once."""
     removed = ask(lambda: client.change("DELETE", f"/v1/peers/{quote(peer, safe='')}"))
-    click.echo(f"{printable(removed['name'])}, {removed['id']}, is trusted no longer")
+    text = f"{printable(removed['name'])}, {removed['id']}, is trusted no longer"
+    click.echo(json.dumps(removed) if form == "json" else text)
 
 
 @cli.command()
@@ -319,8 +164,8 @@ def version(client: ControlClient, form: str) -> None:
         click.echo(f"{name:12} {printable(text)}")
 
 
-cli.add_command(handover)
-cli.add_command(kept)
+for command in (migrate, moves, wait, attach, cancel, handover, kept):
+    cli.add_command(command)
 
 
 def main() -> None:
@@ -328,7 +173,7 @@ def main() -> None:
     try:
         cli(prog_name="streamhop", standalone_mode=True)
     except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(exit_codes.INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

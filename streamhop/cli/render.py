@@ -136,11 +136,14 @@ class _RateColumn(ProgressColumn):
 
 def report_table(report: dict[str, Any]) -> Table:
     """The finished move in a short table."""
-    sent = report["bytes"]
     table = Table(
         title=f"{printable(report['source'])}:{printable(report['container'])} -> "
         f"{printable(report['target'])}:{printable(report['container_at_target'])}"
     )
+    if report["bytes"] is None:
+        table.add_column("moved; its daemon ended meanwhile, and the figures with it")
+        return table
+    sent = report["bytes"]
     table.add_column("what")
     table.add_column("figure", justify="right")
     rows = [

@@ -1,1 +1,1 @@
-"""The local control API: HTTP and JSON on a unix socket that only root can open."""
+"""The local control API: HTTP and JSON on a unix socket for root, or for a group that the configuration names."""

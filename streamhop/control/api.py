@@ -3,31 +3,31 @@
 ==========  ==========================  ==========================================================
 GET         /v1/version                 versions of this daemon and of what it works with
 GET         /v1/containers              running containers
-GET         /v1/peers                   peers from the configuration and whether they answer
-GET         /v1/moves                   moves this daemon knows of
+GET         /v1/peers                   the known peers and whether they answer
+GET         /v1/moves                   every move that is remembered, in both directions
 POST        /v1/moves                   start a move; 202 with its ID
-GET         /v1/handovers               what the journal remembers of every move, in both directions
-POST        /v1/handovers/MOVE/claim    start here what waits for GO; the source must be fenced off
-POST        /v1/handovers/MOVE/reclaim  let go on here what was released; the target must be fenced off
 GET         /v1/moves/ID                one move
 GET         /v1/moves/ID/events         its events as one JSON object a line, until it ends
 DELETE      /v1/moves/ID                cancel it; the answer says whether it was not too late
 GET         /v1/kept                    what failed moves have brought here, kept for another attempt
 DELETE      /v1/kept/KEY                remove some of that
+GET         /v1/handovers               what the journal remembers of every move, in both directions
+GET         /v1/handovers/ID            the same of one move
+POST        /v1/handovers/ID/claim      start here what waits for GO; the source must be fenced off
+POST        /v1/handovers/ID/reclaim    let go on here what was released; the target must be fenced off
 ==========  ==========================  ==========================================================
+
+``ID`` may also be the beginning of one, of four digits or more, if it stands for one move.
 
 Errors are ``{"code", "reason", "fix", "exit_code", "runs_at"}`` with a 4xx or 5xx status.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -35,8 +35,12 @@ from aiohttp import web
 from streamhop.config import ConfigError
 from streamhop.handover.errors import MoveError
 from streamhop.handover.failures import EXPECTED, as_move_error
-from streamhop.handover.moves import MoveRequest, Moves, UnknownMoveError
+from streamhop.handover.journal import Record
+from streamhop.handover.move_ids import UnknownMoveError
+from streamhop.handover.moves import Moves
+from streamhop.handover.operations import MoveRequest
 
+from .access import Access
 from .peering import PeeringApi
 
 _BODY_BYTES_MAX = 64 * 1024
@@ -69,11 +73,20 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
 
 
 _MOVE_FIELDS = frozenset(
-    {"container", "peer", "new_name", "max_downtime_s", "max_rounds", "on_no_converge", "reconnect_s"}
+    {
+        "container",
+        "peer",
+        "new_name",
+        "max_downtime_s",
+        "max_rounds",
+        "on_no_converge",
+        "reconnect_s",
+        "wait_healthy_s",
+    }
 )
 
 
-def _seconds(body: dict[str, Any], name: str, *, zero: bool) -> float | None:
+def _seconds(body: dict[str, Any], name: str, *, zero: bool = False) -> float | None:
     value = body.get(name)
     if value is None:
         return None
@@ -111,19 +124,25 @@ def move_request_from_json(body: Any) -> MoveRequest:
         container=texts["container"],
         peer=texts["peer"],
         new_name=new_name,
-        downtime_s_max=_seconds(body, "max_downtime_s", zero=False),
+        downtime_s_max=_seconds(body, "max_downtime_s"),
         rounds_max=rounds,
         on_no_converge=unmet,
         reconnect_s=_seconds(body, "reconnect_s", zero=True),
+        healthy_s_max=_seconds(body, "wait_healthy_s"),
     )
 
 
-def _move_id(request: web.Request) -> bytes:
-    text = request.match_info["move"]
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise ConfigError(f"{text!r} is no move's ID") from None
+def _handover(record: Record) -> dict[str, Any]:
+    return {
+        "move": record.move.hex(),
+        "role": record.role.value,
+        "epoch": record.epoch,
+        "state": record.state.value,
+        "settled": not record.unsettled,
+        "container": record.details.get("name"),
+        "peer": record.details.get("peer"),
+        "details": dict(record.details),
+    }
 
 
 class ControlApi:
@@ -142,8 +161,9 @@ class ControlApi:
                 web.get("/v1/containers", self._containers),
                 web.get("/v1/peers", self._peers),
                 web.get("/v1/handovers", self._handovers),
-                web.post("/v1/handovers/{move}/claim", self._claim),
-                web.post("/v1/handovers/{move}/reclaim", self._reclaim),
+                web.get("/v1/handovers/{id}", self._handovers_of),
+                web.post("/v1/handovers/{id}/claim", self._claim),
+                web.post("/v1/handovers/{id}/reclaim", self._reclaim),
                 web.get("/v1/moves", self._list),
                 web.post("/v1/moves", self._start),
                 web.get("/v1/moves/{id}", self._show),
@@ -166,49 +186,44 @@ class ControlApi:
     async def _peers(self, _request: web.Request) -> web.Response:
         return web.json_response(await self._moves.peers())
 
+    async def _move(self, request: web.Request) -> bytes:
+        """The move that a route names."""
+        return await self._moves.find(request.match_info["id"])
+
     async def _handovers(self, _request: web.Request) -> web.Response:
-        found = await self._moves.handovers()
-        return web.json_response(
-            [
-                {
-                    "move": record.move.hex(),
-                    "role": record.role.value,
-                    "epoch": record.epoch,
-                    "state": record.state.value,
-                    "settled": not record.unsettled,
-                    "container": record.details.get("name"),
-                    "peer": record.details.get("peer"),
-                    "details": dict(record.details),
-                }
-                for record in found
-            ]
-        )
+        return web.json_response([_handover(record) for record in await self._moves.handovers()])
+
+    async def _handovers_of(self, request: web.Request) -> web.Response:
+        found = await self._moves.handovers(await self._move(request))
+        return web.json_response([_handover(record) for record in found])
 
     async def _claim(self, request: web.Request) -> web.Response:
-        await self._moves.claim(_move_id(request))
-        return web.json_response({}, status=202)
+        move = await self._move(request)
+        await self._moves.claim(move)
+        return web.json_response({"id": move.hex()}, status=202)
 
     async def _reclaim(self, request: web.Request) -> web.Response:
-        await self._moves.reclaim(_move_id(request))
-        return web.json_response({}, status=202)
+        move = await self._move(request)
+        await self._moves.reclaim(move)
+        return web.json_response({"id": move.hex()}, status=202)
 
     async def _list(self, _request: web.Request) -> web.Response:
-        return web.json_response(self._moves.list())
+        return web.json_response(await self._moves.rows())
 
     async def _start(self, request: web.Request) -> web.Response:
         try:
             body = await request.json()
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"the body is not JSON: {error}") from error
-        operation = self._moves.start(move_request_from_json(body))
+        operation = await self._moves.start(move_request_from_json(body))
         return web.json_response({"id": operation.id}, status=202)
 
     async def _show(self, request: web.Request) -> web.Response:
-        return web.json_response(self._moves.get(request.match_info["id"]).as_json())
+        return web.json_response(await self._moves.show(await self._move(request)))
 
     async def _cancel(self, request: web.Request) -> web.Response:
-        cancelling = self._moves.cancel(request.match_info["id"])
-        return web.json_response({"cancelling": cancelling}, status=202)
+        move = await self._move(request)
+        return web.json_response({"id": move.hex(), "cancelling": self._moves.cancel(move)}, status=202)
 
     async def _kept(self, _request: web.Request) -> web.Response:
         found = await self._moves.kept()
@@ -232,11 +247,11 @@ class ControlApi:
         return web.json_response({})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        operation = self._moves.get(request.match_info["id"])
+        move = await self._move(request)
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
         try:
-            async for event in operation.log.follow():
+            async for event in self._moves.follow(move):
                 await response.write(json.dumps(event).encode() + b"\n")
         except ConnectionResetError:  # the reader went away; the move goes on
             return response
@@ -245,35 +260,19 @@ class ControlApi:
 
 
 @asynccontextmanager
-async def serve_control(moves: Moves, socket_path: Path, peering: PeeringApi | None = None) -> AsyncIterator[None]:
-    """Serve the API on ``socket_path`` (mode 0600) while the context is open.
+async def serve_control(moves: Moves, access: Access, peering: PeeringApi | None = None) -> AsyncIterator[None]:
+    """Serve the API on a unix socket while the context is open.
 
     :raises OSError: the socket cannot be made, or another daemon serves it.
     """
-    socket_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    await _remove_stale(socket_path)
+    await access.clear()
     runner = web.AppRunner(ControlApi(moves, peering).application(), access_log=None)
     await runner.setup()
-    mask = os.umask(0o177)
+    with access.private():
+        await web.UnixSite(runner, str(access.path)).start()
     try:
-        await web.UnixSite(runner, str(socket_path)).start()
-    finally:
-        os.umask(mask)
-    try:
+        access.admit()
         yield
     finally:
         await runner.cleanup()
-        socket_path.unlink(missing_ok=True)
-
-
-async def _remove_stale(socket_path: Path) -> None:
-    try:
-        _, writer = await asyncio.open_unix_connection(str(socket_path))
-    except FileNotFoundError:
-        return
-    except ConnectionRefusedError:
-        socket_path.unlink()
-        return
-    writer.close()
-    await writer.wait_closed()
-    raise OSError(f"another daemon already serves {socket_path}")
+        access.path.unlink(missing_ok=True)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from typing import Any
 
 from streamhop.net import PeerSession
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Abort, Aborted, Finish, MoveMessage, Query, Release
 from streamhop_protocol.messages import State as StateMessage
 
+from .failures import EXPECTED, plain
 from .host import Host, MoveJournal
+from .journal import Record
+from .settling_here import remove_tree
 from .states import Role, State
+from .target_actions import remove_remains
+
+log = logging.getLogger("streamhop.handover")
 
 _NEVER_STARTS = frozenset({None, State.ABORTED, State.REFUSED})
 
@@ -25,9 +33,14 @@ async def answer_from_journal(host: Host, session: PeerSession, message: MoveMes
     if record is not None and record.details.get("peer") != session.peer_reference:
         raise UnexpectedError(f"{kind} of a move that another peer offered")
     epoch = getattr(message, "epoch", record.epoch if record else 1)
-    # A higher one is an operator's decision at the source.
     if record is not None and epoch < record.epoch:
+        if isinstance(message, Abort):
+            # The source was away while an operator claimed the move here, and has to hear of it.
+            await session.send(StateMessage(move=message.move, epoch=record.epoch, state=record.state.value))
+            return
         raise UnexpectedError(f"{kind} of epoch {epoch}, not {record.epoch}")
+    if record is not None and epoch > record.epoch and isinstance(message, Abort):
+        record = await _give_way(host, record, epoch)
     state = record.state if record else None
     match message:
         case Abort() if state in _NEVER_STARTS:
@@ -37,6 +50,37 @@ async def answer_from_journal(host: Host, session: PeerSession, message: MoveMes
                 await MoveJournal(host.journal, message.move, Role.TARGET, epoch, state).enter(State.DONE)
         case Query() | Release() | Abort():
             name = state.value if state else "unknown"
-            await session.send(StateMessage(move=message.move, epoch=epoch, state=name))
+            attributes = await _health(host, record) if isinstance(message, Query) else {}
+            await session.send(StateMessage(move=message.move, epoch=epoch, state=name, attributes=attributes))
         case _:
             raise UnexpectedError(f"{kind} of a move that is not under way here")
+
+
+async def _health(host: Host, record: Record | None) -> dict[str, Any]:
+    """How a container that runs here is, as an attribute of STATE; empty if it cannot be said."""
+    if record is None or record.state not in (State.OPEN, State.DONE) or "container" not in record.details:
+        return {}
+    try:
+        found = (await host.engine.inspect_container(str(record.details["container"])))["State"]
+    except EXPECTED:
+        return {}
+    return {"health": str((found.get("Health") or {}).get("Status", "none"))}
+
+
+async def _give_way(host: Host, record: Record, epoch: int) -> Record:
+    """An operator has reclaimed the move at the source while this host was away: what runs or ran here goes.
+
+    :returns: the record now, as it was if Docker would not: the source asks again.
+    """
+    if record.state not in (State.OWNED, State.OPEN):
+        return record
+    log.warning("move %s was reclaimed at the source while this host was away: it goes here", record.move.hex())
+    try:
+        await remove_remains(host.engine, record.details.get("container"), {})
+        await remove_tree(host.spool(record.move))
+        journal = MoveJournal(host.journal, record.move, Role.TARGET, epoch, record.state)
+        await journal.enter(State.ABORTED, owes_settling_in=False)
+        return await journal.latest() or record
+    except EXPECTED as error:
+        log.error("move %s: it could not be removed yet: %s", record.move.hex()[:8], plain(error))
+        return record

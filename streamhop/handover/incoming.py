@@ -92,8 +92,6 @@ class IncomingMove:
         self._journal = MoveJournal(host.journal, offer.move, Role.TARGET, offer.epoch)
         self._inbox: asyncio.Queue[MoveMessage] = asyncio.Queue(INBOX_MAX)
         self._aborted: asyncio.Future[AbortedByPeerError] = asyncio.get_running_loop().create_future()
-        self.ended = asyncio.Event()
-        """Set by whoever runs it, when the journal answers for it."""
         self._spool = host.spool(offer.move)
         self._layers: ImageAssembler | None = None
         self._pending: PendingRestore | None = None
@@ -132,8 +130,8 @@ class IncomingMove:
         except asyncio.QueueFull:
             raise UnexpectedError("too many messages about one move") from None
 
-    async def give_way(self, session: PeerSession, offer: Offer) -> None:
-        """Return when this attempt has ended, because the source makes another: it has aborted this one.
+    def give_way(self, session: PeerSession, offer: Offer) -> None:
+        """End this attempt, because the source makes another: it has aborted this one.
 
         :raises UnexpectedError: another peer says so, or the source has let go of the container already.
         """
@@ -142,7 +140,6 @@ class IncomingMove:
         if offer.epoch <= self.epoch or self._journal.committed:
             raise UnexpectedError("a move that is under way was offered again")
         self._abort("it tries once more", wanted=False)
-        await self.ended.wait()
 
     def _abort(self, reason: str, *, wanted: bool) -> None:
         if not self._aborted.done():

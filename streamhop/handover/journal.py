@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import operation_log
+from .operation_log import OperationLog
 from .states import DEBTS, ENDED, FIRST, RESTING, Role, State
 
 _SCHEMA = """
@@ -70,7 +72,9 @@ class Journal:
         self._database = database or sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = TRUNCATE")
         self._database.execute("PRAGMA synchronous = FULL")
-        self._database.executescript(_SCHEMA)
+        self._database.executescript(_SCHEMA + operation_log.SCHEMA)
+        self.operations = OperationLog(self._database, self._lock)
+        """What users asked for and were told; no promise is kept there."""
         if database is None:
             path.chmod(0o600)
 

@@ -45,7 +45,6 @@ from .errors import (
     InDoubtError,
     MoveError,
     NoConvergenceError,
-    PausedError,
     PreflightError,
     StillFrozenError,
     UnpairedError,
@@ -56,7 +55,7 @@ from .host import Host, MoveJournal
 from .means import Means
 from .policy import Costs, Decision, PolicyOptions, RoundResult, Verdict, decide, predict_downtime
 from .policy import predict_final_wire_bytes as predict_bytes
-from .preflight import SourceContainer
+from .preflight import SourceContainer, check_still_runs, paused_by_others
 from .report import Tally
 from .sending import Sender
 from .settling_here import remove_tree, settle_here
@@ -97,6 +96,7 @@ class OutgoingMove:
     def __init__(
         self,
         host: Host,
+        move: bytes,
         container: SourceContainer,
         peer: PeerTarget,
         options: PolicyOptions,
@@ -104,7 +104,6 @@ class OutgoingMove:
         tally: Tally,
         means: Means | None = None,
         *,
-        move: bytes,
         epoch: int = FIRST_EPOCH,
     ) -> None:
         self.id = move
@@ -238,6 +237,7 @@ class OutgoingMove:
                 processes = await self._means.processes(self._container.init_pid)
                 result = await sender.round(len(rounds), processes, self._container.manifest.memory_bytes)
                 rounds.append(result)
+                await check_still_runs(self._host.engine, self._container.id)
                 verdict = self._judge(session, rounds, time.monotonic() - began)
                 if verdict.decision is Decision.GIVE_UP:
                     raise NoConvergenceError(
@@ -288,7 +288,7 @@ class OutgoingMove:
             # Not cut short: a pause that Docker is still about could take effect after the thaw.
             if not await uninterrupted(freeze(engine, container.id, container.init_pid)):
                 await self._journal.note(paused_by_others=True)
-                raise PausedError("somebody paused it while it was being moved", "docker unpause it, then try again")
+                raise paused_by_others()
             self._phase("dump")
             processes = await self._means.processes(container.init_pid)
             async with asyncio.TaskGroup() as frozen:
@@ -382,7 +382,7 @@ class OutgoingMove:
             return None
         if self._journal.committed:
             return _in_doubt(error)
-        self._events.emit("remark", text=f"aborting: {error.reason}")
+        self._events.emit("remark", text="aborting")
         log.warning("move %s is aborted: %s", self.id.hex()[:8], error.reason)
         trouble = await self._undo()
         if self.committed:
@@ -390,7 +390,7 @@ class OutgoingMove:
             return _in_doubt(error)
         if trouble is not None and await self._owes_thaw():
             error = StillFrozenError(f"{error.reason}; what was done could not be undone yet: {plain(trouble)}")
-        elif await self._has_ended():
+        elif not isinstance(error, EndedError) and await self._has_ended():
             error = EndedError(f"it ended here while it was being moved ({error.reason})", "docker ps -a shows how")
         # The target is told only what is on disk: one that hears ABORT forgets the move.
         if self._journal.state in (None, State.ABORTED) and await self._tell_target(dialogue, error):

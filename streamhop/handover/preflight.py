@@ -17,12 +17,12 @@ from typing import Any
 from streamhop.content.container_config import CreationRequest, Refusal, creation_request, unsupported
 from streamhop.content.image_layers import describe
 from streamhop.engine.capabilities import HostCapabilities, host_capabilities, problems
-from streamhop.engine.docker import EngineError, NotFound
+from streamhop.engine.docker import Engine, EngineError, NotFound
 from streamhop.engine.processes import container_pids, resident_bytes
 from streamhop.engine.setup import registered_run_dir
 from streamhop.engine.upperdir import upperdir_of
 
-from .errors import InDoubtError, NotRunningError, PreflightError, StillFrozenError
+from .errors import EndedError, InDoubtError, NotRunningError, PausedError, PreflightError, StillFrozenError
 from .host import Host
 from .journal import Record
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
@@ -127,6 +127,28 @@ async def check_as_source(host: Host, found: dict[str, Any], new_name: str | Non
             request=creation_request(found, new_name=new_name, runtime=host.config.runtime_name),
         ),
     )
+
+
+async def check_still_runs(engine: Engine, container: str) -> None:
+    """Look again, between rounds: nothing else tells that somebody has paused or stopped the container.
+
+    :raises PausedError: it is paused; it is left so.
+    :raises EndedError: it has ended, or is gone.
+    :raises EngineError: Docker does not answer.
+    """
+    try:
+        state = (await engine.inspect_container(container))["State"]
+    except NotFound:
+        raise EndedError("it was removed here while it was being moved") from None
+    if not state["Running"]:
+        raise EndedError("it ended here while it was being moved", "docker ps -a shows how")
+    if state["Paused"]:
+        raise paused_by_others()
+
+
+def paused_by_others() -> PausedError:
+    """What a move ends with when somebody pauses the container meanwhile."""
+    return PausedError("somebody paused it while it was being moved", "docker unpause it, then try again")
 
 
 def _check_room_for_dump(host: Host, memory_bytes: int) -> None:

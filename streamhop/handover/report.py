@@ -59,11 +59,7 @@ class Tally:
         """
         kinds = ("layers", "writable_layer", "memory_precopy", "memory_final")
         return {
-            "outcome": "moved",
-            "container": names[0],
-            "container_at_target": names[1],
-            "source": source,
-            "target": target,
+            **_moved(names, source, target),
             "total_s": round(self.timeline.elapsed_s(), 4),
             "downtime_s": None if self.downtime_s is None else round(self.downtime_s, 4),
             "predicted_downtime_s": self.predicted_downtime_s,
@@ -80,4 +76,37 @@ class Tally:
             "reconnects": self.reconnects,
             "timeline": self.timeline.phases(),
             "target_timeline": self.target_timings,
+            "health": None,
         }
+
+
+def report_without_figures(names: tuple[str, str], source: str, target: str) -> dict[str, Any]:
+    """The report of a move whose figures went with the daemon that made it: the same keys, without values."""
+    return {
+        **_moved(names, source, target),
+        "total_s": None,
+        "downtime_s": None,
+        "predicted_downtime_s": None,
+        "rounds": [],
+        "bytes": None,
+        "layers_sent": None,
+        "layers_reused": None,
+        "pages_held": None,
+        "blocks_held": None,
+        "reconnects": None,
+        "timeline": [],
+        "target_timeline": {},
+        "health": None,
+    }
+
+
+def _moved(names: tuple[str, str], source: str, target: str) -> dict[str, Any]:
+    return {
+        "outcome": "moved",
+        "exit_code": 0,
+        "runs_at": "target",
+        "container": names[0],
+        "container_at_target": names[1],
+        "source": source,
+        "target": target,
+    }

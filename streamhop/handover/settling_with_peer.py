@@ -47,7 +47,7 @@ async def settle_with_peer(host: Host, record: Record) -> Record:
         if record.state is State.RELEASED:
             await _ask_whether_it_runs(host, record, journal, session)
         if record.details.get("owes_abort"):
-            await _tell_abort(record, journal, session)
+            await _tell_abort(host, record, journal, session)
         if journal.state is State.DONE:
             await _tell_finish(record, journal, session)
     newest = await journal.latest()
@@ -70,11 +70,16 @@ async def _ask_whether_it_runs(host: Host, record: Record, journal: MoveJournal,
         await settle_here(host, newest)
 
 
-async def _tell_abort(record: Record, journal: MoveJournal, session: PeerSession) -> None:
+async def _tell_abort(host: Host, record: Record, journal: MoveJournal, session: PeerSession) -> None:
     await session.send(Abort(move=record.move, epoch=record.epoch, code="failed", reason="the move was aborted"))
     answer = await _answer(record, session)
     if isinstance(answer, Aborted) or (isinstance(answer, StateMessage) and answer.state in _NEVER_STARTS):
         await journal.note(owes_abort=False)
+        return
+    if isinstance(answer, StateMessage) and answer.epoch > record.epoch and answer.state in _STARTED:
+        log.warning("move %s was claimed at the target while this host was away: the copy here goes", record.move.hex())
+        await remove_moved(host.engine, str(record.details["container"]))
+        await journal.note(owes_abort=False, claimed_there=True)
         return
     raise UnexpectedError(f"aborted here, but the peer says {getattr(answer, 'state', type(answer).__name__)}")
 

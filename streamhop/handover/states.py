@@ -74,8 +74,9 @@ TARGET_NEXT: dict[State | None, frozenset[State]] = {
     None: frozenset({State.RECEIVING}),
     State.RECEIVING: frozenset({State.PREPARED, State.ABORTED}),
     State.PREPARED: frozenset({State.OWNED, State.ABORTED, State.REFUSED}),
-    State.OWNED: frozenset({State.OPEN, State.REFUSED}),
-    State.OPEN: frozenset({State.DONE}),
+    # ABORTED after GO: an operator has reclaimed it at the source, of a higher epoch, while this host was away.
+    State.OWNED: frozenset({State.OPEN, State.REFUSED, State.ABORTED}),
+    State.OPEN: frozenset({State.DONE, State.ABORTED}),
     State.REFUSED: frozenset(),
     State.ABORTED: frozenset(),
     State.DONE: frozenset(),

@@ -81,6 +81,15 @@ class PeerDirectory:
             raise NotPairedError(f"{peer.name} is paired, but no address of it is known: add one to [peers]")
         return PeerTarget(peer.name, addresses, peer)
 
+    def name_of(self, reference: str) -> str:
+        """What the peer is called here now that the journal or a user calls ``reference``; that itself if nothing."""
+        if self.identity is None:
+            return reference
+        try:
+            return self.book.find(reference).name
+        except PeerBookError:
+            return reference
+
     def all(self) -> list[PeerTarget]:
         """Every known peer that has an address."""
         if self.identity is None:

@@ -78,6 +78,8 @@ class Timeline:
 
     def phases(self) -> list[dict[str, float | str]]:
         """Each phase with the second it began at and how long it lasted, until the next began."""
+        if not self._marks:
+            return []
         ends = [start for _, start in self._marks[1:]] + [self.elapsed_s()]
         return [
             {"phase": name, "at_s": round(start, 4), "seconds": round(end - start, 4)}

@@ -3,171 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socketserver
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner, Result
+from cli_support import EVENTS, FAILED, MOVE, OLD, OTHER, REPORT, FakeDaemon, run
+from click.testing import CliRunner
 from rich.console import Console
 
-from streamhop.cli.main import Duration, _split_new_name, cli
+from streamhop.cli import following
+from streamhop.cli.durations import Duration
+from streamhop.cli.main import cli
+from streamhop.cli.moving import split_new_name
 from streamhop.cli.render import BarProgress, PlainProgress, printable, report_table, size
-
-REPORT: dict[str, Any] = {
-    "outcome": "moved",
-    "container": "web",
-    "container_at_target": "web2",
-    "source": "edge-a",
-    "target": "edge-b",
-    "total_s": 12.5,
-    "downtime_s": 0.61,
-    "rounds": [{}, {}],
-    "bytes": {
-        "layers": 1,
-        "writable_layer": 2,
-        "memory_precopy": 3_000_000,
-        "memory_final": 40_000,
-        "wire": 5_000_000,
-        "by_codec": {"zstd": 5},
-    },
-    "predicted_downtime_s": 0.25,
-    "layers_sent": 1,
-    "layers_reused": 2,
-    "timeline": [],
-}
-FAILED = {
-    "outcome": "failed",
-    "code": "refused",
-    "exit_code": 13,
-    "runs_at": "source",
-    "reason": "the peer refuses: \x1b[31mprivileged\x1b[0m",
-    "fix": "drop it",
-}
-EVENTS = [
-    {"event": "phase", "at_s": 0.0, "phase": "offer"},
-    {"event": "progress", "at_s": 0.1, "stream": "memory", "raw_bytes": 5, "wire_bytes": 2, "total_bytes": 10},
-    {"event": "stream_finished", "at_s": 0.2, "stream": "memory", "raw_bytes": 10, "wire_bytes": 4},
-    {
-        "event": "round",
-        "at_s": 0.2,
-        "number": 0,
-        "pages": 3,
-        "wire_bytes": 4,
-        "seconds": 0.1,
-        "predicted_downtime_s": 0.4,
-        "reason": "because",
-    },
-    {"event": "remark", "at_s": 0.3, "text": "something"},
-]
-
-
-HANDOVERS = [
-    {
-        "move": "ab" * 16,
-        "role": "source",
-        "epoch": 1,
-        "state": "released",
-        "settled": False,
-        "container": "web",
-        "peer": "edge-b",
-        "details": {},
-    },
-    {
-        "move": "cd" * 16,
-        "role": "target",
-        "epoch": 1,
-        "state": "done",
-        "settled": True,
-        "container": "db",
-        "peer": "edge-b",
-        "details": {},
-    },
-]
-
-
-class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-
-    def __init__(self, path: Path) -> None:
-        self.bodies: list[Any] = []
-        self.result: dict[str, Any] = REPORT
-        self.ends_early = False
-        self.ends_when_cancelled = False
-        self.too_late = False
-        self.cancelled = threading.Event()
-        super().__init__(str(path), Handler)
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: FakeDaemon
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
-        pass
-
-    def _answer(self, body: bytes, status: int = 200) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_POST(self) -> None:
-        if self.path.startswith("/v1/handovers/"):
-            self.server.bodies.append(self.path)
-            self._answer(b"{}", 202)
-            return
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.bodies.append(body)
-        if body["peer"].startswith("nowhere:"):
-            refusal = {"code": "usage", "reason": "not an address", "fix": "", "exit_code": 2, "runs_at": "source"}
-            self._answer(json.dumps(refusal).encode(), 400)
-            return
-        self._answer(b'{"id": "1"}', 202)
-
-    def do_GET(self) -> None:
-        if self.path == "/v1/handovers":
-            self._answer(json.dumps(HANDOVERS).encode())
-            return
-        if self.path == "/v1/moves":
-            rows = [
-                {"id": "1", "container": "web", "peer": "edge-b", "running": True, "result": None},
-                {"id": "2", "container": "db", "peer": "edge-b", "running": False, "result": FAILED},
-                {"id": "3", "container": "old", "peer": "edge-b", "running": False, "result": REPORT},
-            ]
-            self._answer(json.dumps(rows).encode())
-            return
-        if self.path == "/v1/containers":
-            self._answer(b'[{"name": "web", "image": "i:1", "status": "Up", "memory": "1 MB"}]')
-            return
-        end = [] if self.server.ends_early else [{"event": "finished", "at_s": 1.0, "result": self.server.result}]
-        if self.server.ends_when_cancelled:
-            os.kill(os.getpid(), signal.SIGINT)
-            assert self.server.cancelled.wait(10)
-        self._answer(b"".join(json.dumps(event).encode() + b"\n" for event in [*EVENTS, *end]))
-
-    def do_DELETE(self) -> None:
-        self._answer(json.dumps({"cancelling": not self.server.too_late}).encode(), 202)
-        self.server.cancelled.set()
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
-    with FakeDaemon(tmp_path / "control.sock") as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def run(tmp_path: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["--socket", str(tmp_path / "control.sock"), *arguments])
 
 
 def test_a_move_prints_its_table_on_stdout_and_its_progress_on_stderr(daemon: FakeDaemon, tmp_path: Path) -> None:
@@ -182,6 +31,7 @@ def test_a_move_prints_its_table_on_stdout_and_its_progress_on_stderr(daemon: Fa
             "max_rounds": 3,
             "on_no_converge": None,
             "reconnect_s": None,
+            "wait_healthy_s": None,
         }
     ]
     assert "0.610 s" in result.stdout
@@ -209,6 +59,7 @@ def test_a_daemon_that_ends_during_a_move_is_told(daemon: FakeDaemon, tmp_path: 
     result = run(tmp_path, "migrate", "web", "edge-b")
     assert result.exit_code == 1
     assert "ended before the move did" in result.stderr
+    assert f"streamhop wait {MOVE[:8]}" in result.stderr
 
 
 def test_bad_input_exits_with_2(daemon: FakeDaemon, tmp_path: Path) -> None:
@@ -241,7 +92,7 @@ def test_ps_lists(daemon: FakeDaemon, tmp_path: Path) -> None:
     ],
 )
 def test_peer_and_new_name(text: str, peer: str, new_name: str | None) -> None:
-    assert _split_new_name(text) == (peer, new_name)
+    assert split_new_name(text) == (peer, new_name)
 
 
 def test_durations() -> None:
@@ -280,7 +131,7 @@ def test_an_interrupt_cancels_and_the_progress_goes_on_once(
     daemon: FakeDaemon, tmp_path: Path, *, too_late: bool, said: str
 ) -> None:
     daemon.result = FAILED | {"code": "cancelled", "exit_code": 20, "reason": "it was cancelled"}
-    daemon.ends_when_cancelled, daemon.too_late = True, too_late
+    daemon.signal, daemon.too_late = signal.SIGINT, too_late
     handler = signal.getsignal(signal.SIGINT)
     result = run(tmp_path, "migrate", "web", "edge-b")
     assert signal.getsignal(signal.SIGINT) == handler
@@ -296,10 +147,11 @@ def test_moves_are_listed_and_cancelled(daemon: FakeDaemon, tmp_path: Path) -> N
     assert "under way" in listed.stdout
     assert "privileged" in listed.stdout
     assert "\x1b[31m" not in listed.stdout
+    assert "from edge-b" in listed.stdout.splitlines()[3]
     assert len(json.loads(run(tmp_path, "moves", "--format", "json").stdout)) == 3
-    assert run(tmp_path, "cancel", "1").exit_code == 0
+    assert run(tmp_path, "cancel", "1a1a").exit_code == 0
     daemon.too_late = True
-    late = run(tmp_path, "cancel", "1")
+    late = run(tmp_path, "cancel", "1a1a")
     assert (late.exit_code, "too late" in late.stderr) == (1, True)
 
 
@@ -308,7 +160,7 @@ def test_moves_that_are_not_settled_are_listed(daemon: FakeDaemon, tmp_path: Pat
     assert "abababab" in listed
     assert "cdcdcdcd" not in listed
     assert "cdcdcdcd" in run(tmp_path, "handover", "ls", "--all").stdout
-    assert json.loads(run(tmp_path, "handover", "show", "abab").stdout)["container"] == "web"
+    assert json.loads(run(tmp_path, "handover", "show", "abab").stdout)[0]["container"] == "web"
     assert run(tmp_path, "handover", "show", "ffff").exit_code == 2
 
 
@@ -319,7 +171,7 @@ def test_moves_that_are_not_settled_are_listed(daemon: FakeDaemon, tmp_path: Pat
         (["reclaim", "abab"], "web\n", True),
         (["reclaim", "abab"], "yes\n", False),
         (["claim", "abab", "--fenced"], "", False),
-        (["reclaim", "ab", "--fenced"], "", False),
+        (["reclaim", "ffff", "--fenced"], "", False),
     ],
 )
 def test_a_person_must_mean_it(
@@ -329,3 +181,93 @@ def test_a_person_must_mean_it(
     result = CliRunner().invoke(cli, ["--socket", socket, "handover", *arguments], input=typed)
     assert daemon.bodies == (["/v1/handovers/" + "ab" * 16 + "/reclaim"] if asked else [])
     assert result.exit_code == (0 if asked else 2)
+
+
+# -- watching and waiting ----------------------------------------------------------------------------------------------
+
+
+def test_a_detached_move_prints_its_id_once_all_is_checked(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.result = FAILED
+    result = run(tmp_path, "migrate", "web", "edge-b", "--detach")
+    assert (result.exit_code, result.stdout) == (0, f"{MOVE}\n")
+    assert json.loads(run(tmp_path, "migrate", "web", "edge-b", "--detach", "--format", "json").stdout) == {"id": MOVE}
+
+
+def test_a_detached_move_that_fails_before_it_begins_says_so(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.events, daemon.result = EVENTS[:1], FAILED
+    result = run(tmp_path, "migrate", "web", "edge-b", "--detach")
+    assert (result.exit_code, result.stdout) == (13, "")
+
+
+def test_wait_exits_with_the_moves_code(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.result = FAILED
+    assert run(tmp_path, "wait", "1a1a").exit_code == 13
+    assert run(tmp_path, "wait", "3c3c").exit_code == 0
+    both = run(tmp_path, "wait", "3c3c", "2b2b", "--format", "json")
+    assert both.exit_code == 13
+    assert [row["id"] for row in json.loads(both.stdout)] == [OLD, OTHER]
+    assert run(tmp_path, "wait", "ffff").exit_code == 2
+
+
+def test_wait_outlives_a_daemon(daemon: FakeDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "ASK_AGAIN_S", 0.01)
+    daemon.ends_early, daemon.result = True, FAILED
+    assert run(tmp_path, "wait", "1a1a").exit_code == 13
+    assert daemon.paths.count(f"/v1/moves/{MOVE}/events") == 2
+
+
+def test_wait_has_patience_and_an_end_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "ASK_AGAIN_S", 0.01)
+    result = run(tmp_path, "wait", "1a1a", "--patience", "50ms")
+    assert result.exit_code == 1
+    assert "no daemon has answered" in result.stderr
+
+
+def test_attach_shows_what_migrate_shows(daemon: FakeDaemon, tmp_path: Path) -> None:
+    shown, migrated = run(tmp_path, "attach", "1a1a"), run(tmp_path, "migrate", "web", "edge-b")
+    assert (shown.exit_code, shown.stdout, shown.stderr) == (0, migrated.stdout, migrated.stderr)
+    daemon.result = FAILED
+    assert run(tmp_path, "attach", "1a1a").exit_code == 13
+
+
+def test_attach_to_what_came_here_does_not_claim_that_it_runs_on_here(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.result, daemon.role = FAILED, "target"
+    result = run(tmp_path, "attach", "1a1a")
+    assert result.exit_code == 13
+    assert "did not come here" in result.stderr
+    assert "it runs on here" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "exit_code", "said"),
+    [
+        (["attach", "1a1a"], signal.SIGINT, 130, "streamhop cancel 1a1a1a1a"),
+        (["attach", "1a1a"], signal.SIGTERM, 143, "streamhop attach 1a1a1a1a"),
+        (["wait", "1a1a"], signal.SIGTERM, 143, "streamhop attach 1a1a1a1a"),
+        (["migrate", "web", "edge-b"], signal.SIGTERM, 143, "streamhop attach 1a1a1a1a"),
+    ],
+)
+def test_leaving_cancels_nothing_and_says_how_to_come_back(
+    daemon: FakeDaemon, tmp_path: Path, command: list[str], number: signal.Signals, exit_code: int, said: str
+) -> None:
+    before = signal.getsignal(number)
+    daemon.signal = number
+    result = run(tmp_path, *command)
+    assert signal.getsignal(number) == before
+    assert result.exit_code == exit_code
+    assert said in result.stderr
+    assert not daemon.cancelled.is_set()
+    daemon.cancelled.set()
+
+
+def test_no_peers_is_a_hint_instead_of_an_empty_table(daemon: FakeDaemon, tmp_path: Path) -> None:
+    result = run(tmp_path, "peers")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "streamhop pair" in result.stderr
+    assert run(tmp_path, "peers", "--format", "json").stdout == "[]\n"
+
+
+def test_a_move_without_figures_is_still_told(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.result = REPORT | {"bytes": None, "downtime_s": None}
+    result = run(tmp_path, "attach", "1a1a")
+    assert (result.exit_code, "moved" in result.stdout) == (0, True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,19 @@ import aiohttp
 import pytest
 
 from streamhop.config import ConfigError
+from streamhop.control.access import Access
 from streamhop.control.api import move_request_from_json, serve_control
-from streamhop.handover.moves import MoveRequest, Operation, UnknownMoveError
+from streamhop.handover.journal import Record
+from streamhop.handover.move_ids import find_move
+from streamhop.handover.operations import MoveRequest, Operation
+from streamhop.handover.states import Role, State
+from streamhop.telemetry.events import Event
 
 
 class FakeMoves:
     def __init__(self) -> None:
-        self.operations: dict[str, Operation] = {}
-        self.cancelled: list[str] = []
+        self.operations: dict[bytes, Operation] = {}
+        self.decided: list[tuple[str, bytes]] = []
 
     async def versions(self) -> dict[str, str]:
         return {"streamhop": "0"}
@@ -30,25 +34,41 @@ class FakeMoves:
     async def peers(self) -> list[dict[str, Any]]:
         return []
 
-    def list(self) -> list[dict[str, Any]]:
-        return [operation.as_json() for operation in self.operations.values()]
+    async def rows(self) -> list[dict[str, Any]]:
+        return [await self.show(move) for move in self.operations]
 
-    def start(self, request: MoveRequest) -> Operation:
+    async def show(self, move: bytes) -> dict[str, Any]:
+        operation = self.operations[move]
+        return {"id": operation.id, "running": operation.result is None}
+
+    async def start(self, request: MoveRequest) -> Operation:
         if request.peer == ":":
             raise ConfigError("the host is missing")
         operation = Operation(request)
-        self.operations[operation.id] = operation
+        self.operations[operation.move] = operation
         operation.log.emit("phase", phase="offer")
         return operation
 
-    def get(self, identifier: str) -> Operation:
-        if identifier not in self.operations:
-            raise UnknownMoveError(f"there is no move {identifier}")
-        return self.operations[identifier]
+    async def find(self, text: str) -> bytes:
+        return find_move(text, self.operations)
 
-    def cancel(self, identifier: str) -> bool:
-        self.cancelled.append(self.get(identifier).id)
+    async def follow(self, move: bytes) -> AsyncIterator[Event]:
+        async for event in self.operations[move].log.follow():
+            yield event
+
+    def cancel(self, move: bytes) -> bool:
+        self.decided.append(("cancel", move))
         return True
+
+    async def claim(self, move: bytes) -> None:
+        self.decided.append(("claim", move))
+
+    async def reclaim(self, move: bytes) -> None:
+        self.decided.append(("reclaim", move))
+
+    async def handovers(self, move: bytes | None = None) -> list[Record]:
+        found = [Record(known, Role.SOURCE, 1, State.RELEASED, {"name": "web"}) for known in self.operations]
+        return [record for record in found if move in (None, record.move)]
 
 
 @pytest.fixture
@@ -56,7 +76,7 @@ async def served(tmp_path: Path) -> AsyncIterator[tuple[FakeMoves, aiohttp.Clien
     moves = FakeMoves()
     path = tmp_path / "run" / "control.sock"
     async with (
-        serve_control(moves, path),  # type: ignore[arg-type]  # the fake has what the API uses
+        serve_control(moves, Access(path)),  # type: ignore[arg-type]  # the fake has what the API uses
         aiohttp.ClientSession("http://localhost", connector=aiohttp.UnixConnector(str(path))) as client,
     ):
         assert path.stat().st_mode & 0o777 == 0o600
@@ -74,21 +94,45 @@ async def test_a_move_is_started_followed_and_cancelled(
     async with client.get(f"/v1/moves/{identifier}/events") as answer:
         first = json.loads(await answer.content.readline())
         assert first["phase"] == "offer"
-        moves.operations[identifier].end({"outcome": "moved"})
+        moves.operations[bytes.fromhex(identifier)].end({"outcome": "moved"})
         last = json.loads(await answer.content.readline())
         assert last["result"] == {"outcome": "moved"}
         assert await answer.content.read() == b""
-    async with client.delete(f"/v1/moves/{identifier}") as answer:
+    async with client.delete(f"/v1/moves/{identifier[:8]}") as answer:
         assert answer.status == 202
-    assert moves.cancelled == [identifier]
+        assert await answer.json() == {"id": identifier, "cancelling": True}
+    assert moves.decided == [("cancel", bytes.fromhex(identifier))]
     async with client.get(f"/v1/moves/{identifier}") as answer:
         assert (await answer.json())["running"] is False
+
+
+@pytest.mark.parametrize("decision", ["claim", "reclaim"])
+async def test_every_route_takes_the_beginning_of_an_id(
+    served: tuple[FakeMoves, aiohttp.ClientSession], decision: str
+) -> None:
+    moves, client = served
+    operation = await moves.start(MoveRequest("web", "edge-b"))
+    operation.end({"outcome": "moved"})
+    short = operation.id[:6]
+    async with client.post(f"/v1/handovers/{short}/{decision}") as answer:
+        assert (answer.status, await answer.json()) == (202, {"id": operation.id})
+    assert moves.decided == [(decision, operation.move)]
+    async with client.get(f"/v1/handovers/{short}") as answer:
+        assert [row["move"] for row in await answer.json()] == [operation.id]
+    async with client.get(f"/v1/moves/{short}/events") as answer:
+        assert len((await answer.read()).splitlines()) == 2
+    async with client.get("/v1/moves") as answer:
+        assert [row["id"] for row in await answer.json()] == [operation.id]
 
 
 @pytest.mark.parametrize(
     ("method", "route", "body", "status"),
     [
         ("GET", "/v1/moves/none", None, 404),
+        ("GET", "/v1/moves/abcdef", None, 404),
+        ("GET", "/v1/moves/abcdef/events", None, 404),
+        ("GET", "/v1/handovers/abcdef", None, 404),
+        ("POST", "/v1/handovers/abcdef/claim", None, 404),
         ("DELETE", "/v1/moves/none", None, 404),
         ("GET", "/v1/nothing", None, 404),
         ("POST", "/v1/moves", "[]", 400),
@@ -122,6 +166,8 @@ async def test_errors_are_json_with_a_reason(
         {"max_downtime_s": True},
         {"max_downtime_s": "1"},
         {"max_rounds": 0},
+        {"wait_healthy_s": 0},
+        {"wait_healthy_s": "30s"},
         {"max_rounds": 1.5},
         {"on_no_converge": "wait"},
         {"unknown": 1},
@@ -138,18 +184,3 @@ def test_a_target_the_user_named_is_kept_and_the_default_is_aimed_at() -> None:
     assert named.policy(9.0).abort_if_unmet
     assert not default.policy(9.0).abort_if_unmet
     assert default.policy(9.0).seconds_max == 9.0
-
-
-async def test_a_second_daemon_is_refused_and_a_stale_socket_is_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "control.sock"
-    moves: Any = FakeMoves()
-    async with serve_control(moves, path):
-        with pytest.raises(OSError, match="another daemon"):
-            async with serve_control(moves, path):
-                pass
-        assert path.exists()
-    stale = socket.socket(socket.AF_UNIX)
-    stale.bind(str(path))
-    stale.close()
-    async with serve_control(moves, path):
-        assert path.is_socket()

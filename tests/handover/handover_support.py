@@ -30,6 +30,7 @@ class FakeEngine:
         self.calls: list[str] = []
         self.failing: set[str] = set()
         self.asked: list[str] = []
+        self.health: dict[str, str] | None = None
 
     def _note(self, name: str, text: str) -> None:
         if name in self.failing:
@@ -50,6 +51,7 @@ class FakeEngine:
                 "Status": self.status,
                 "StartedAt": NEVER if self.status == "created" else ONCE,
                 "Pid": 7,
+                "Health": self.health,
             },
             "HostConfig": {"Runtime": "streamhop"},
         }

@@ -70,8 +70,10 @@ async def test_a_finish_is_written_once(journal: Journal, tmp_path: Path) -> Non
     assert journal.latest(MOVE, Role.TARGET).state is State.DONE  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("peer", "epoch"), [("mallory", 2), ("edge-a", 1)])
-@pytest.mark.parametrize("kind", [Finish, Abort])
+@pytest.mark.parametrize(
+    ("kind", "peer", "epoch"),
+    [(Finish, "mallory", 2), (Abort, "mallory", 2), (Abort, "mallory", 3), (Finish, "edge-a", 1)],
+)
 async def test_another_peer_and_another_epoch_change_nothing(
     journal: Journal, tmp_path: Path, kind: type[Finish | Abort], peer: str, epoch: int
 ) -> None:
@@ -80,6 +82,46 @@ async def test_another_peer_and_another_epoch_change_nothing(
     with pytest.raises(UnexpectedError):
         await answer(journal, tmp_path, kind(move=MOVE, epoch=epoch, **more), peer)
     assert journal.latest(MOVE, Role.TARGET).state is State.OPEN  # type: ignore[union-attr]
+
+
+async def test_a_source_that_was_away_hears_that_an_operator_claimed_the_move(journal: Journal, tmp_path: Path) -> None:
+    journal.record(MOVE, Role.TARGET, 2, State.OPEN, peer="edge-a")
+    assert await answer(journal, tmp_path, ABORT) == [StateMessage(move=MOVE, epoch=2, state="open")]
+    assert journal.latest(MOVE, Role.TARGET).state is State.OPEN  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("health", "said"), [(None, "none"), ({"Status": "unhealthy"}, "unhealthy")])
+async def test_a_question_about_what_runs_here_is_answered_with_its_health(
+    journal: Journal, tmp_path: Path, health: dict[str, str] | None, said: str
+) -> None:
+    written(journal, Role.TARGET, State.OPEN, peer="edge-a", container="c")
+    engine, session = FakeEngine("running"), FakeSession("edge-a")
+    engine.health = health
+    asked: Any = session
+    await answer_from_journal(host_with(engine, journal, tmp_path), asked, Query(move=MOVE))
+    engine.failing.add("inspect")
+    await answer_from_journal(host_with(engine, journal, tmp_path), asked, Query(move=MOVE))
+    assert session.said == [StateMessage(move=MOVE, epoch=1, state="open", attributes={"health": said}), says("open")]
+
+
+@pytest.mark.parametrize("state", [State.OWNED, State.OPEN])
+async def test_a_target_that_was_away_gives_way_to_a_higher_epoch(
+    journal: Journal, tmp_path: Path, state: State
+) -> None:
+    """P1: what an operator reclaimed at the source does not go on here."""
+    written(journal, Role.TARGET, state, peer="edge-a", container="c")
+    engine = FakeEngine("running")
+    session: Any = FakeSession("edge-a")
+    abort = Abort(move=MOVE, epoch=2, code="failed", reason="")
+    engine.failing.add("remove")
+    await answer_from_journal(host_with(engine, journal, tmp_path), session, abort)
+    engine.failing.clear()
+    await answer_from_journal(host_with(engine, journal, tmp_path), session, abort)
+    assert session.said == [StateMessage(move=MOVE, epoch=2, state=state.value), Aborted(move=MOVE, epoch=2)]
+    assert engine.status == "gone"
+    record = journal.latest(MOVE, Role.TARGET)
+    assert record is not None
+    assert (record.state, record.epoch, record.unsettled) == (State.ABORTED, 2, False)
 
 
 async def test_what_is_no_question_is_refused(journal: Journal, tmp_path: Path) -> None:

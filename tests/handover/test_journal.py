@@ -68,3 +68,14 @@ def test_a_note_leaves_the_state_as_it_is_by_then(tmp_path: Path) -> None:
     assert record is not None
     assert (record.state, record.epoch, record.unsettled) == (State.DONE, 5, False)
     journal.close()
+
+
+def test_another_attempt_begins_with_nothing_of_the_one_before(journal: Journal) -> None:
+    """P5: what was made and owed in an aborted attempt is settled, or the next one would not have begun."""
+    journal.record(MOVE, Role.TARGET, 1, State.RECEIVING, peer="edge-a", container="old")
+    journal.record(MOVE, Role.TARGET, 1, State.ABORTED, owes_settling_in=True)
+    journal.record(MOVE, Role.TARGET, 2, State.RECEIVING, peer="edge-a")
+    record = journal.latest(MOVE, Role.TARGET)
+    assert record is not None
+    assert (record.epoch, record.state) == (2, State.RECEIVING)
+    assert dict(record.details) == {"peer": "edge-a"}

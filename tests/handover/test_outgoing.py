@@ -75,12 +75,12 @@ class Source:
         container: Any = SimpleNamespace(id="c", name="web", restart_policy=POLICY, manifest=manifest)
         self.move: Any = OutgoingMove(
             host_with(self.engine, journal, tmp_path),
+            MOVE,
             container,
             PeerTarget("edge-b", (Address("127.0.0.1", 4711),)),
             PolicyOptions(),
             EventLog(),
             Tally(),
-            move=MOVE,
         )
 
         async def dial(*_: Any, **__: Any) -> FakeSession:

@@ -146,3 +146,25 @@ async def test_an_answer_about_another_move_is_none(
     ended, engine = await settled(journal, peer, monkeypatch, tmp_path, State.RELEASED)
     assert ended is State.ABORTED
     assert engine.status == "running"
+
+
+async def test_a_source_that_was_away_learns_that_the_move_was_claimed(
+    journal: Journal, gates: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """P1: the copy of a source that an operator had fenced off goes when it is back."""
+    peer = FakePeer(StateMessage(move=MOVE, epoch=2, state="owned"), StateMessage(move=MOVE, epoch=2, state="open"))
+    state, engine = await settled(journal, peer, monkeypatch, tmp_path, State.ABORTED, owes_abort=True)
+    assert state is State.ABORTED
+    assert engine.status == "gone"
+    record = journal.latest(MOVE, Role.SOURCE)
+    assert record is not None
+    assert (record.details["claimed_there"], record.unsettled) == (True, False)
+
+
+async def test_without_a_higher_epoch_nothing_here_is_removed(
+    journal: Journal, gates: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    peer = FakePeer(says(State.OPEN), Aborted(move=MOVE, epoch=1))
+    state, engine = await settled(journal, peer, monkeypatch, tmp_path, State.ABORTED, owes_abort=True)
+    assert state is State.ABORTED
+    assert "remove" not in engine.calls

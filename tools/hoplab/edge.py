@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,22 @@ class EdgeDaemon:
         if process is not None:
             process.kill()
             process.wait()
+
+    def power_off(self) -> None:
+        """Power failure of the host; the daemon dies with everything else there.
+
+        It is a child of this process, and a host is not gone before all that died there is waited for.
+        """
+        process, self._process = self._process, None
+        reaper = threading.Thread(target=process.wait if process is not None else lambda: None)
+        reaper.start()
+        self.host.power_off()
+        reaper.join()
+
+    def power_on(self) -> Self:
+        """Start the host again, and its daemon."""
+        self.host.power_on()
+        return self.start()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -1,0 +1,131 @@
+"""Moves to this host: begins them, and hands each message of a peer's to the move that it is about."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from streamhop.net import PeerSession, SessionLost
+from streamhop_protocol.errors import UnexpectedError
+from streamhop_protocol.messages import MoveMessage, Offer, Refuse
+
+from .answering import answer_from_journal
+from .background import Background
+from .concurrency import uninterrupted
+from .errors import MoveError
+from .host import Host
+from .incoming import IncomingMove
+from .journal import Record
+from .means import Means
+from .settlements import Settlements
+from .states import Role, State
+
+log = logging.getLogger("streamhop.handover")
+
+INCOMING_MAX = 8
+"""Moves to this host at once; each holds a spool and a Docker start open."""
+
+ENDED_KEPT_MAX = 1000
+"""Ended moves kept in the journal, so that a peer's late question is answered."""
+
+
+class Arrivals:
+    """All moves to one host."""
+
+    def __init__(self, host: Host, background: Background, settlements: Settlements, means: Means) -> None:
+        self._host = host
+        self._means = means
+        self._background = background
+        self._settlements = settlements
+        self._incoming: dict[bytes, IncomingMove] = {}
+        self._ended: dict[bytes, asyncio.Event] = {}
+
+    async def on_session(self, session: PeerSession) -> None:
+        """Serve one peer's session until it ends.
+
+        :raises ProtocolError: the peer broke the protocol; the session is of no more use.
+        """
+        with contextlib.suppress(SessionLost):
+            while True:
+                message = await session.receive()
+                if not isinstance(message, MoveMessage):
+                    raise UnexpectedError(f"{type(message).__name__} does not belong to a move")
+                await self._dispatch(session, message)
+
+    async def _dispatch(self, session: PeerSession, message: MoveMessage) -> None:
+        incoming = self._incoming.get(message.move)
+        if isinstance(message, Offer):
+            if incoming is not None:
+                incoming.give_way(session, message)
+                await self.wait(message.move)
+            await self._offered(session, message)
+        elif incoming is not None:
+            incoming.take(session, message)
+        else:
+            await answer_from_journal(self._host, session, message)
+
+    async def _offered(self, session: PeerSession, offer: Offer) -> None:
+        known = await asyncio.to_thread(self._host.journal.latest, offer.move, Role.TARGET)
+        if known is not None and not _may_be_tried_again(known, session, offer):
+            raise UnexpectedError("a move that is over was offered again")
+        full = f"{INCOMING_MAX} moves to this host are under way" if len(self._incoming) >= INCOMING_MAX else ""
+        if self._settlements.busy(offer.move, Role.TARGET):
+            # What settles an earlier attempt would take this one for it.
+            full = "an earlier attempt of this move is still being cleared up"
+        if reason := "the daemon is stopping" if self._background.stopping else full:
+            await session.send(
+                Refuse(move=offer.move, epoch=offer.epoch, code="refused", reason=reason, fix="try again later")
+            )
+            return
+        if offer.move in self._incoming:
+            raise UnexpectedError("a move that is under way was offered again")
+        move = IncomingMove(self._host, session, offer, self._means)
+        self._incoming[offer.move] = move
+        self._ended[offer.move] = asyncio.Event()
+        self._background.own(lambda: self._take_in(move))
+
+    async def _take_in(self, move: IncomingMove) -> None:
+        try:
+            await move.run()
+        except Exception:
+            log.exception("a bug ended move %s", move.id.hex()[:8])
+        finally:
+            await uninterrupted(self._hand_to_journal(move.id))
+        await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)
+
+    async def _hand_to_journal(self, move: bytes) -> None:
+        """From here on the journal answers for the move; what is left of it is settled, or another attempt begins."""
+        try:
+            record = await asyncio.to_thread(self._host.journal.latest, move, Role.TARGET)
+        finally:
+            del self._incoming[move]
+            self._ended.pop(move).set()
+        if record is not None and record.unsettled:
+            self._settlements.settle(move, Role.TARGET)
+
+    def __contains__(self, move: bytes) -> bool:
+        """Whether the move is under way to this host."""
+        return move in self._incoming
+
+    async def wait(self, move: bytes) -> None:
+        """Return when the move is not under way to this host any more."""
+        ended = self._ended.get(move)
+        if ended is not None:
+            await ended.wait()
+
+    def claim(self, move: bytes) -> None:
+        """Start a container here that waits for GO. Two copies run unless the source is fenced off.
+
+        :raises MoveError: it does not wait for GO here.
+        """
+        incoming = self._incoming.get(move)
+        if incoming is None:
+            raise MoveError("no such move waits for GO here", "see `streamhop handover ls`")
+        incoming.claim()
+
+
+def _may_be_tried_again(known: Record, session: PeerSession, offer: Offer) -> bool:
+    """Whether ``offer`` is another attempt of a move that has failed here."""
+    over = known.state in (State.ABORTED, State.REFUSED)
+    return over and offer.epoch > known.epoch and known.details.get("peer") == session.peer_reference

@@ -1,0 +1,109 @@
+"""Moves to this host: what a daemon that stops takes in, and what can be claimed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from handover_support import MOVE, FakeEngine, host_with
+
+from streamhop.handover.arrivals import Arrivals
+from streamhop.handover.background import Background
+from streamhop.handover.errors import MoveError
+from streamhop.handover.journal import Journal
+from streamhop.handover.means import Means
+from streamhop.handover.settlements import Settlements
+from streamhop.handover.states import Role, State
+from streamhop_protocol.errors import UnexpectedError
+from streamhop_protocol.messages import Offer, Refuse
+
+
+class Arriving:
+    """A host's arrivals, and a session that offers a move and keeps what it is answered."""
+
+    def __init__(self, journal: Journal, tmp_path: Path, tasks: asyncio.TaskGroup) -> None:
+        host = host_with(FakeEngine("gone"), journal, tmp_path)
+        self.background = Background(tasks)
+        self.arrivals = Arrivals(host, self.background, Settlements(host, self.background), Means())
+        self.said: list[Any] = []
+
+    async def offer(self, epoch: int = 1, peer: str = "edge-a") -> None:
+        async def send(message: object) -> None:
+            self.said.append(message)
+
+        session: Any = SimpleNamespace(send=send, peer_reference=peer, peer_name=peer)
+        await self.arrivals._dispatch(session, Offer(move=MOVE, epoch=epoch, manifest={}))
+
+
+async def test_a_daemon_that_stops_takes_nothing_in(journal: Journal, tmp_path: Path) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        arriving = Arriving(journal, tmp_path, tasks)
+        arriving.background.stop()
+        await arriving.offer()
+    assert [type(message) for message in arriving.said] == [Refuse]
+    assert "stopping" in arriving.said[0].reason
+
+
+async def test_what_is_over_is_waited_for_no_more(journal: Journal, tmp_path: Path) -> None:
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        arriving = Arriving(journal, tmp_path, tasks)
+        await arriving.offer()
+        assert MOVE in arriving.arrivals
+        # A manifest of nothing is refused.
+        await arriving.arrivals.wait(MOVE)
+        assert MOVE not in arriving.arrivals
+    assert [type(message) for message in arriving.said] == [Refuse]
+
+
+async def test_what_does_not_wait_for_go_cannot_be_claimed(journal: Journal, tmp_path: Path) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        with pytest.raises(MoveError, match="waits for GO"):
+            Arriving(journal, tmp_path, tasks).arrivals.claim(MOVE)
+
+
+async def test_an_offer_of_a_higher_epoch_by_the_same_peer_is_another_attempt(journal: Journal, tmp_path: Path) -> None:
+    """P5: what was aborted may be tried again, once, by who offered it."""
+    journal.record(MOVE, Role.TARGET, 1, State.RECEIVING, peer="edge-a")
+    journal.record(MOVE, Role.TARGET, 1, State.ABORTED)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        arriving = Arriving(journal, tmp_path, tasks)
+        with pytest.raises(UnexpectedError, match="over"):
+            await arriving.offer()
+        with pytest.raises(UnexpectedError, match="over"):
+            await arriving.offer(epoch=2, peer="edge-c")
+        await arriving.offer(epoch=2)
+        await arriving.arrivals.wait(MOVE)
+    assert [type(message) for message in arriving.said] == [Refuse]
+
+
+@pytest.mark.parametrize("state", [State.RECEIVING, State.PREPARED, State.OWNED, State.OPEN])
+async def test_what_is_not_aborted_is_not_offered_again(journal: Journal, tmp_path: Path, state: State) -> None:
+    """P1: the image of an earlier attempt may yet be started."""
+    journal.record(MOVE, Role.TARGET, 1, state, peer="edge-a")
+    async with asyncio.TaskGroup() as tasks:
+        with pytest.raises(UnexpectedError, match="over"):
+            await Arriving(journal, tmp_path, tasks).offer(epoch=2)
+
+
+async def test_an_attempt_that_has_not_noticed_yet_gives_way(journal: Journal, tmp_path: Path) -> None:
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        arriving = Arriving(journal, tmp_path, tasks)
+        gave_way: list[int] = []
+
+        class Waiting:
+            """An attempt whose link is dead; it ends when it is told to."""
+
+            def give_way(self, _session: object, offer: Offer) -> None:
+                gave_way.append(offer.epoch)
+                tasks.create_task(arriving.arrivals._hand_to_journal(MOVE))
+
+        waiting: Any = Waiting()
+        arriving.arrivals._incoming[MOVE] = waiting
+        arriving.arrivals._ended[MOVE] = asyncio.Event()
+        await arriving.offer(epoch=2)
+        await arriving.arrivals.wait(MOVE)
+    assert gave_way == [2]
+    assert [type(message) for message in arriving.said] == [Refuse]

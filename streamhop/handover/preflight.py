@@ -200,7 +200,8 @@ async def check_as_target(host: Host, manifest: Manifest, policy: TargetPolicy) 
 
 
 def version_of(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+    """Major and minor number out of what a peer or a tool says its version is."""
+    return tuple(int(part) for part in text.split(".")[:2] if part.isascii() and part.isdigit())
 
 
 def _check_room(host: Host, manifest: Manifest, policy: TargetPolicy) -> Iterator[Refusal]:

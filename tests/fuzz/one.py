@@ -15,7 +15,7 @@ def main() -> None:
     name = sys.argv.pop(1)
     logging.disable(logging.CRITICAL)
     with atheris.instrument_imports(include=INSTRUMENTED):
-        from fuzz.target import load  # noqa: PLC0415 - imported under instrumentation
+        from fuzz.target import load
 
         target = load(name)
     atheris.Setup(sys.argv, target.survives)

@@ -28,6 +28,7 @@ INPUT_S_MAX = 10
 
 INPUT_BYTES_MAX = 16384
 START_S_MAX = 60
+LOG_LINES_SHOWN = 40
 
 _RUNS = re.compile(r"^Done (\d+) runs|^stat::number_of_executed_units:\s*(\d+)", re.MULTILINE)
 
@@ -93,6 +94,11 @@ def run_all(names: tuple[str, ...], seconds: int, jobs: int, build: Path = BUILD
         yield from threads.map(lambda name: run_target(name, seconds, build), names)
 
 
+def _telling(log: str) -> list[str]:
+    """The end of a log without what libFuzzer says about its progress."""
+    return [line for line in log.splitlines() if not line.startswith(("#", "INFO:"))][-LOG_LINES_SHOWN:]
+
+
 def main() -> int:
     """Returns the exit code: 1 if there is a finding."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -110,7 +116,7 @@ def main() -> int:
         for path in outcome.findings:
             print(f"  {path}")  # noqa: T201
         if outcome.failed:
-            print("  " + "\n  ".join(outcome.log.splitlines()[-40:]))  # noqa: T201
+            print("  " + "\n  ".join(_telling(outcome.log)))  # noqa: T201
     print(f"{len(names) - failed} passed, {failed} failed")  # noqa: T201
     return 1 if failed else 0
 

@@ -172,4 +172,3 @@ TARGETS = {
     "archive": Target(run_archive, _archive_seeds, (ImageError,)),
     "layer_blob": Target(run_layer_blob, _blob_seeds, (ProtocolError,)),
 }
-

@@ -104,10 +104,7 @@ def run_pairing_guest(data: bytes) -> None:
 
 def run_token(data: bytes) -> None:
     """A token's text; if it does not begin like one, its fields, with prefix and checksum made to fit."""
-    if data.startswith(PREFIX.encode()):
-        text = data.decode("utf-8", "replace")
-    else:
-        text = token_text(data)
+    text = data.decode("utf-8", "replace") if data.startswith(PREFIX.encode()) else token_text(data)
     token = PairingToken.parse(text)
     assert PairingToken.parse(str(token)) == token
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - a file system in memory: inputs come by the thousand
+MEMORY_DISK = Path("/dev/shm")
 
 
 @contextmanager
@@ -22,12 +22,12 @@ def scratch() -> Iterator[Path]:
         (canary / "directory").mkdir(parents=True)
         (canary / "file").write_bytes(b"sings")
         (outer / "link").symlink_to("canary/file")
-        before = _look(canary), sorted(os.listdir(outer))
+        before = _look(canary), sorted(outer.iterdir())
         inner = outer / "inner"
         inner.mkdir()
         yield inner
         shutil.rmtree(inner)
-        assert (_look(canary), sorted(os.listdir(outer))) == before, "something outside the directory changed"
+        assert (_look(canary), sorted(outer.iterdir())) == before, "something outside the directory changed"
     finally:
         shutil.rmtree(outer, ignore_errors=True)
 

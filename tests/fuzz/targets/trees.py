@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from fuzz.target import Target, slices
 from fuzz.targets.scratch import scratch
@@ -42,14 +42,18 @@ def run_tree_apply(data: bytes) -> None:
         (root / "file-out").symlink_to("../canary/file")
         (root / "up").symlink_to("..")
         applier = TreeApplier(root, allow_devices=data[:1] == b"\1", quota_bytes=QUOTA_BYTES)
-        before = len(os.listdir("/proc/self/fd"))
+        before = _open_files()
         try:
             for piece in slices(data[1:]):
                 applier.feed(piece)
             applier.finish()
         finally:
             applier.close()
-            assert len(os.listdir("/proc/self/fd")) < before, "an open file is left"
+            assert _open_files() < before, "an open file is left"
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def entry(path: bytes, kind: EntryType = EntryType.REGULAR, **more: object) -> bytes:

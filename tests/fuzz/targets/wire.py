@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from fuzz.target import Target, slices
 from streamhop_protocol.codecs import Codec, CodecChoice, check_codec, compress, decompress
@@ -72,21 +72,20 @@ def _dialed(connection: Connection, answer: Welcome | Joined) -> Connection:
     return connection
 
 
-def connections() -> tuple[Connection, ...]:
-    """A fresh connection in every phase that a peer can speak in."""
-    return (
-        Connection.accepted(),
-        Connection.dial_control(HELLO),
-        Connection.dial_payload(JOIN),
-        _accepted(HELLO, WELCOME),
-        _accepted(JOIN, Joined()),
-        _dialed(Connection.dial_control(HELLO), WELCOME),
-    )
+CONNECTIONS: tuple[Callable[[], Connection], ...] = (
+    Connection.accepted,
+    lambda: Connection.dial_control(HELLO),
+    lambda: Connection.dial_payload(JOIN),
+    lambda: _accepted(HELLO, WELCOME),
+    lambda: _accepted(JOIN, Joined()),
+    lambda: _dialed(Connection.dial_control(HELLO), WELCOME),
+)
+"""Make a fresh connection in each phase that a peer can speak in."""
 
 
 def run_connection(data: bytes) -> None:
     """First byte: which connection, and whether the end follows. Then :func:`slices`."""
-    connection = connections()[data[0] % 6 if data else 0]
+    connection = CONNECTIONS[data[0] % len(CONNECTIONS) if data else 0]()
     for piece in slices(data[1:]):
         connection.receive_data(piece)
         held = len(connection._reader._buffer)

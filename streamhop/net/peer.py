@@ -44,8 +44,8 @@ from .waking import Waker
 log = logging.getLogger("streamhop.net")
 
 STREAMS_UNACCEPTED_MAX = 2 * STREAMS_OPEN_MAX
-"""Streams that wait for :meth:`PeerSession.accept_stream`. The bound on open ones does not bound these: the peer may reset
-those and open more."""
+"""Streams that wait for :meth:`PeerSession.accept_stream`. The bound on open ones does not bound these: the peer may
+reset those and open more."""
 
 
 class PeerSession:

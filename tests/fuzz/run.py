@@ -27,7 +27,7 @@ INPUT_S_MAX = 10
 """An input that takes longer counts as a hang."""
 
 INPUT_BYTES_MAX = 16384
-START_S_MAX = 60
+START_S_MAX = 180
 LOG_LINES_SHOWN = 40
 
 _RUNS = re.compile(r"^Done (\d+) runs|^stat::number_of_executed_units:\s*(\d+)", re.MULTILINE)

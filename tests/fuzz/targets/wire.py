@@ -52,6 +52,7 @@ WELCOME = Welcome("fuzz", 1, bytes(16), bytes(32), 8)
 MOVE = bytes(16)
 
 STREAMS_MAX = 8
+STEPS_MAX = 4096
 CONTROL_WAITING_BYTES_MAX = 1 << 20
 """Far above what a peer can make wait here; a session that goes beyond has no bound."""
 
@@ -106,7 +107,7 @@ def run_session(data: bytes) -> None:
     control, payload = _accepted(HELLO, WELCOME), _accepted(JOIN, Joined())
     session = Session(dialer=False, streams_max_in=STREAMS_MAX, streams_max_out=STREAMS_MAX)
     at, now = 0, 0.0
-    while at < len(data) and session.error is None:
+    while at < len(data) and session.error is None and now < STEPS_MAX:
         what, at = data[at] % 5, at + 1
         now += 1
         if what < 2:
@@ -116,7 +117,7 @@ def run_session(data: bytes) -> None:
             at += 2 + length
             for received in connection.events():
                 session.receive(received, now)
-            _take_events(session)
+            take_events(session)
         elif what == 2:
             session.ping(now)
         elif what == 3:
@@ -124,13 +125,15 @@ def run_session(data: bytes) -> None:
         elif session._sending.may_open:
             session.open_stream(StreamKind.MEMORY, {})
             session.next_frame(4096)
-        _check_bounds(session)
+        if now % 64 == 0:
+            check_bounds(session)
+    check_bounds(session)
     for error in (session.error, control.error, payload.error):
         if error is not None:
             raise error
 
 
-def _take_events(session: Session) -> None:
+def take_events(session: Session) -> None:
     """Do with what arrived as the driver and an honest application do."""
     for event in session.events():
         if isinstance(event, ChunkArrived):
@@ -139,7 +142,7 @@ def _take_events(session: Session) -> None:
             session.done(event.stream, {})
 
 
-def _check_bounds(session: Session) -> None:
+def check_bounds(session: Session) -> None:
     receiving = session._receiving
     assert len(receiving._streams) <= STREAMS_MAX, "more streams than allowed"
     assert len(receiving._unseen) <= STREAMS_MAX, "remembers more streams than allowed"

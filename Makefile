@@ -7,7 +7,9 @@ STAMP := $(VENV)/.complete
 APT := debootstrap iproute2 nftables procps gcc libc6-dev ca-certificates util-linux python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test test-unit test-lab check format clean
+.PHONY: help setup prepare demo test test-unit test-lab fuzz check format clean
+
+MINUTES ?= 10
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -35,6 +37,9 @@ test-unit: setup ## the tests that need no lab
 
 test-lab: prepare ## the tests on real hosts
 	$(BIN)/python -m pytest -m lab
+
+fuzz: setup ## all decoders of a peer's bytes, MINUTES=10 in all; what is found stays in build/fuzz
+	PYTHONPATH=tests $(BIN)/python -m fuzz.run --minutes $(MINUTES)
 
 check: setup ## style, types, import directions, duplicated code
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ Nothing is read at import. Unknown keys are errors, so that a typing mistake nev
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -14,6 +15,14 @@ from typing import Any
 
 DEFAULT_PATH = Path("/etc/streamhop/config.toml")
 DEFAULT_PORT = 4711
+
+HOST_CHARACTERS_MAX = 253
+
+_HOST = re.compile(
+    r"\*|(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.-]{1,15})?",
+    re.ASCII,
+)
+"""What can be looked up: addresses also come from peers, and the resolver's codec has errors of its own."""
 
 
 class ConfigError(Exception):
@@ -47,6 +56,8 @@ def parse_address(text: str) -> Address:
         host, _, port_text = text.partition(":")
     if not host:
         raise ConfigError(f"{text!r} is not an address: the host is missing")
+    if len(host) > HOST_CHARACTERS_MAX or not _HOST.fullmatch(host):
+        raise ConfigError(f"{text[:64]!r} is not an address: the host is neither a name nor an IP address")
     if not port_text:
         return Address(host)
     if not port_text.isascii() or not port_text.isdigit() or not 0 < int(port_text) < 65536:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .codecs import Codec
 from .connection import Received, encode_body, error_signal
-from .errors import ProtocolError, UnexpectedError
+from .errors import FlowError, ProtocolError, UnexpectedError
 from .inflow import ChunkArrived, ReceiveSide, StreamEnded, StreamEvent, StreamOpened
 from .messages import Message, MoveMessage, StreamKind
 from .outflow import OutgoingChunk, OutgoingFrame, SendSide
@@ -22,6 +22,10 @@ from .signals import Bye, Credit, Data, Done, End, Error, Open, Ping, Pong, Rese
 PINGS_UNANSWERED_MAX = 64
 PONGS_WAITING_MAX = 16
 """Answers that wait for room on the control connection; older ones are not given, so that pings cost no memory."""
+
+ANSWERS_WAITING_MAX = 1024
+"""DONE and RESET that wait for room on the control connection. An honest peer counts a stream as open until it has
+read the answer, so it never makes more than :data:`.limits.STREAMS_OPEN_MAX` wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class Session:
         self._outgoing_parity = 1 if dialer else 0
         self._events: list[SessionEvent] = []
         self._control: list[bytes] = []
+        self._answers_waiting = 0
         self._credits: dict[int, int] = {}
         self._pongs: list[int] = []
         self._pings: dict[int, float] = {}
@@ -158,8 +163,18 @@ class Session:
             self._credits.pop(stream, None)
             if not outgoing:
                 # The echo tells the sender that the stream no longer counts as open here.
-                self._control.append(encode_body(Reset(reset.code, ""), stream=stream))
+                self._answer(encode_body(Reset(reset.code, ""), stream=stream))
             self._events.append(StreamReset(stream, outgoing, reset.code, reset.reason))
+
+    def _answer(self, frame: bytes) -> None:
+        """Queue what answers a frame of a stream.
+
+        :raises FlowError: the peer goes on and on and does not read its answers.
+        """
+        self._answers_waiting += 1
+        if self._answers_waiting > ANSWERS_WAITING_MAX:
+            raise FlowError(f"more than {ANSWERS_WAITING_MAX} answers about streams wait for the peer to read them")
+        self._control.append(frame)
 
     def _leave(self, event: PeerLeft) -> None:
         self._left = True
@@ -215,7 +230,10 @@ class Session:
         frame = encode_body(Done(dict(attributes)), stream=stream)
         self._receiving.done(stream)
         self._credits.pop(stream, None)
-        self._control.append(frame)
+        try:
+            self._answer(frame)
+        except FlowError as error:
+            self.fail(error)
 
     def send(self, message: Message) -> None:
         """Queue a message.
@@ -254,6 +272,7 @@ class Session:
         out += [encode_body(Credit(size), stream=stream) for stream, size in self._credits.items()]
         out += self._control
         self._pongs, self._credits, self._control = [], {}, []
+        self._answers_waiting = 0
         return b"".join(out)
 
     def next_frame(self, fragment_bytes: int) -> OutgoingFrame | None:

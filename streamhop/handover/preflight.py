@@ -188,7 +188,7 @@ async def check_as_target(host: Host, manifest: Manifest, policy: TargetPolicy) 
     page_size = os.sysconf("SC_PAGE_SIZE")
     if manifest.page_size != page_size:
         objections.append(Refusal(f"its pages have {manifest.page_size} bytes, this host's have {page_size}", ""))
-    if _version(manifest.versions.get("criu", "")) > _version(capabilities.criu):
+    if version_of(manifest.versions.get("criu", "")) > version_of(capabilities.criu):
         objections.append(
             Refusal(
                 f"the source has CRIU {manifest.versions['criu']}, this host has {capabilities.criu}",
@@ -221,8 +221,9 @@ async def check_as_target(host: Host, manifest: Manifest, policy: TargetPolicy) 
     return objections
 
 
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+def version_of(text: str) -> tuple[int, ...]:
+    """Major and minor number out of what a peer or a tool says its version is."""
+    return tuple(int(part) for part in text.split(".")[:2] if part.isascii() and part.isdigit())
 
 
 def _check_room(host: Host, manifest: Manifest, policy: TargetPolicy) -> Iterator[Refusal]:

@@ -156,7 +156,7 @@ class Receiver:
             meta = chunk.meta
             offset = meta.get("offset") if isinstance(meta, dict) else None
             name = self._pages.check_file_name(meta.get("name") if isinstance(meta, dict) else None)
-            if offset != names.get(name, 0):
+            if type(offset) is not int or offset != names.get(name, 0):
                 raise UnexpectedError(f"a piece of {name} out of order")
             names[name] = offset + len(chunk.data)
             self._files_bytes += len(chunk.data)

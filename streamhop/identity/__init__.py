@@ -1,6 +1,6 @@
 """Who a daemon is, and which others it trusts: keys, device IDs, paired peers, pairing tokens."""
 
-from .certificate import Identity, IdentityError, fingerprint_of_pem, load_or_create
+from .certificate import Identity, IdentityError, fingerprint_of_pem, load_or_create, plain_pem
 from .device_id import BadDeviceIdError, DeviceId
 from .peer_book import ADDRESSES_MAX, PEER_NAME, Peer, PeerBook, PeerBookError, pinned_peers
 from .token import BadTokenError, PairingToken, proof
@@ -20,5 +20,6 @@ __all__ = [
     "fingerprint_of_pem",
     "load_or_create",
     "pinned_peers",
+    "plain_pem",
     "proof",
 ]

@@ -99,15 +99,29 @@ def _write(path: Path, data: bytes) -> None:
 def fingerprint_of_pem(text: str, where: str) -> DeviceId:
     """The ID of the one certificate in ``text``.
 
+    :raises IdentityError: as :func:`plain_pem`.
+    """
+    return DeviceId.of_certificate(ssl.PEM_cert_to_DER_cert(plain_pem(text, where)))
+
+
+def plain_pem(text: str, where: str) -> str:
+    """The one certificate in ``text``, without anything around it.
+
     :param where: names the text in errors.
-    :raises IdentityError: it is not exactly one certificate.
+    :raises IdentityError: it is not exactly one certificate, or none that TLS can be told to trust.
     """
     if len(text) > PEM_BYTES_MAX:
         raise IdentityError(f"{where}: too long for a certificate")
     try:
         found = x509.load_pem_x509_certificates(text.encode("ascii"))
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise IdentityError(f"{where}: not a certificate in PEM form: {error}") from error
     if len(found) != 1:
         raise IdentityError(f"{where}: {len(found)} certificates instead of one")
-    return DeviceId.of_certificate(found[0].public_bytes(serialization.Encoding.DER))
+    plain = ssl.DER_cert_to_PEM_cert(found[0].public_bytes(serialization.Encoding.DER))
+    try:
+        # Some that one library can read the other cannot: kept, such a one would keep the listener from starting.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=plain)
+    except ssl.SSLError as error:
+        raise IdentityError(f"{where}: TLS cannot use this certificate: {error.reason or error}") from error
+    return plain

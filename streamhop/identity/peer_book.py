@@ -16,7 +16,7 @@ from pathlib import Path
 
 from streamhop.config import Address, Config, ConfigError, parse_address
 
-from .certificate import IdentityError, fingerprint_of_pem
+from .certificate import IdentityError, fingerprint_of_pem, plain_pem
 from .device_id import BadDeviceIdError, DeviceId
 
 PEERS_MAX = 1000
@@ -220,7 +220,7 @@ def pinned_peers(config: Config) -> list[Peer]:
     found = []
     for name, pinned in config.pinned.items():
         try:
-            certificate = pinned.certificate.read_text(encoding="ascii")
+            certificate = plain_pem(pinned.certificate.read_text(encoding="ascii"), str(pinned.certificate))
             identifier = DeviceId.parse(pinned.id)
             certified = fingerprint_of_pem(certificate, str(pinned.certificate))
         except (OSError, UnicodeDecodeError, BadDeviceIdError, IdentityError) as error:
@@ -244,9 +244,13 @@ def _read(path: Path) -> Peer:
         with path.open("rb") as file:
             kept = json.loads(file.read(FILE_BYTES_MAX))
         addresses = tuple(parse_address(str(address)) for address in kept["addresses"])
-        peer = Peer(str(kept["name"]), DeviceId.parse(str(kept["id"])), addresses, str(kept["certificate"]))
-        certified = fingerprint_of_pem(peer.certificate, str(path))
-    except (OSError, ValueError, KeyError, TypeError, ConfigError, IdentityError, PeerBookError) as error:
+        certificate = plain_pem(str(kept["certificate"]), str(path))
+        peer = Peer(str(kept["name"]), DeviceId.parse(str(kept["id"])), addresses, certificate)
+        certified = fingerprint_of_pem(certificate, str(path))
+    except (
+        *(OSError, ValueError, KeyError, TypeError, RecursionError),
+        *(ConfigError, IdentityError, PeerBookError),
+    ) as error:
         raise PeerBookError(f"{path} is damaged: {error}") from error
     if certified != peer.id or path.name != f"{peer.name}{_SUFFIX}":
         raise PeerBookError(f"{path} is damaged: its name, ID and certificate do not belong together")

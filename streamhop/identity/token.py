@@ -86,7 +86,9 @@ class PairingToken:
             raise ValueError("no secret")
         if not isinstance(addresses, list) or not 1 <= len(addresses) <= ADDRESSES_MAX:
             raise ValueError("no addresses")
-        return cls(DeviceId(fingerprint), tuple(parse_address(str(address)) for address in addresses), secret)
+        if not all(isinstance(address, str) for address in addresses):
+            raise ValueError("no addresses")
+        return cls(DeviceId(fingerprint), tuple(map(parse_address, addresses)), secret)
 
 
 def proof(secret: bytes, role: str, inviter: DeviceId, guest: DeviceId, nonces: tuple[bytes, bytes]) -> bytes:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from streamhop_protocol.errors import CODES, LimitError, ProtocolError
+from streamhop_protocol.limits import STREAMS_OPEN_MAX
 from streamhop_protocol.messages import Message, StreamKind
 from streamhop_protocol.session import (
     ChunkArrived,
@@ -41,6 +42,10 @@ from .streams import IncomingStream, OutgoingStream
 from .waking import Waker
 
 log = logging.getLogger("streamhop.net")
+
+STREAMS_UNACCEPTED_MAX = 2 * STREAMS_OPEN_MAX
+"""Streams that wait for :meth:`PeerSession.accept_stream`. The bound on open ones does not bound these: the peer may
+reset those and open more."""
 
 
 class PeerSession:
@@ -332,6 +337,8 @@ class PeerSession:
 
     def _on_stream_event(self, event: SessionEvent) -> None:
         match event:
+            case StreamOpened() if len(self._accepted) >= STREAMS_UNACCEPTED_MAX:
+                self.fail(LimitError(f"more than {STREAMS_UNACCEPTED_MAX} streams that nobody has taken"))
             case StreamOpened():
                 stream = self._incoming[event.stream] = IncomingStream(self, event)
                 self._accepted.append(stream)

@@ -37,6 +37,7 @@ from streamhop.identity import (
     Peer,
     PeerBookError,
     fingerprint_of_pem,
+    plain_pem,
     proof,
 )
 from streamhop.identity.token import NONCE_BYTES
@@ -47,6 +48,7 @@ from .directory import PeerDirectory
 log = logging.getLogger("streamhop.peering")
 
 MESSAGE_BYTES_MAX = 16 * 1024
+ERROR_CHARACTERS_MAX = 500
 EXCHANGE_S_MAX = 10.0
 GUESTS_MAX = 4
 INVITATIONS_MAX = 16
@@ -123,7 +125,7 @@ class Pairing:
         except (PairingError, PeerBookError) as error:
             log.warning("a guest was not paired: %s", error)
             try:
-                await _send(writer, {"error": str(error)[:500]})
+                await _send(writer, {"error": str(error)[:ERROR_CHARACTERS_MAX]})
             except OSError:
                 return
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
@@ -212,7 +214,7 @@ class Pairing:
         await _send(writer, {**self._introduce(with_certificate=True), "proof": mine})
         answer = await _receive(reader)
         if "error" in answer:
-            raise PairingError(f"the inviting host refuses: {answer['error']}")
+            raise PairingError(f"the inviting host refuses: {_printable(answer['error'])}")
         called, addresses, _, _ = _introduction({**answer, "certificate": certificate})
         expected = proof(token.secret, "inviter", token.inviter, self._identity.id, nonces)
         if not hmac.compare_digest(expected, _bytes(answer, "proof", 32)):
@@ -264,6 +266,12 @@ def _bytes(message: dict[str, Any], field: str, length: int) -> bytes:
     return value
 
 
+def _printable(reason: object) -> str:
+    """What a terminal can show of a reason that the other side gives."""
+    text = reason[:ERROR_CHARACTERS_MAX] if isinstance(reason, str) else ""
+    return "".join(character if character.isprintable() else "?" for character in text) or "it gives no reason"
+
+
 def _introduction(message: dict[str, Any]) -> tuple[str, tuple[Address, ...], str, DeviceId]:
     """Name, addresses, certificate and ID that the other side claims.
 
@@ -274,8 +282,11 @@ def _introduction(message: dict[str, Any]) -> tuple[str, tuple[Address, ...], st
         raise PairingError("the other host calls itself by what is no name: give it one")
     if not isinstance(addresses, list) or len(addresses) > ADDRESSES_MAX or not isinstance(certificate, str):
         raise PairingError("the other host does not introduce itself")
+    if not all(isinstance(address, str) for address in addresses):
+        raise PairingError("the other host gives addresses that are none")
     try:
-        parsed = tuple(parse_address(str(address)[:300]) for address in addresses)
-        return name, parsed, certificate, fingerprint_of_pem(certificate, "the other host's certificate")
+        parsed = tuple(parse_address(address) for address in addresses)
+        plain = plain_pem(certificate, "the other host's certificate")
+        return name, parsed, plain, fingerprint_of_pem(plain, "the other host's certificate")
     except (ConfigError, IdentityError) as error:
         raise PairingError(str(error)) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import ipaddress
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,6 +87,14 @@ class CreationRequest:
         return cls(name=name, body=body, restart_policy=policy)
 
 
+def _is_ip_address(text: str) -> bool:
+    """Docker takes no name here; and a name would have to be looked up."""
+    try:
+        return not text or ("%" not in text and bool(ipaddress.ip_address(text).version))
+    except ValueError:
+        return False
+
+
 def _check_body(body: Mapping[str, Any]) -> None:
     if not _IMAGE_ID.fullmatch(body.get("Image", "")):
         raise MalformedError("the container's configuration does not name its image by ID")
@@ -98,6 +108,9 @@ def _check_body(body: Mapping[str, Any]) -> None:
     endpoints = body.get("NetworkingConfig", {}).get("EndpointsConfig", {})
     if any(not _NETWORK.fullmatch(network) for network in endpoints):
         raise MalformedError("the name of a network is not one that Docker accepts")
+    for binding in itertools.chain.from_iterable(host.get("PortBindings", {}).values()):
+        if not _is_ip_address(binding.get("HostIp", "")):
+            raise MalformedError("a port is to be published on what is no IP address")
     mode = host.get("NetworkMode", "default")
     if endpoints and mode not in endpoints and not (mode == "default" and "bridge" in endpoints):
         raise MalformedError("the network mode is none of the container's networks")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamhop_protocol.errors import LimitError, MalformedError
-from streamhop_protocol.limits import MIB
+from streamhop_protocol.limits import CONTAINERS_MAX, MIB
 
 DOCUMENTS_BYTES_MAX = 4 * MIB
 """All documents of one image together; containerd takes 8 MiB for each."""
@@ -182,8 +182,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _parse(document: bytes, what: str) -> dict[str, Any]:
     if len(document) > DOCUMENTS_BYTES_MAX:
         raise LimitError(f"{what} has {len(document)} bytes, at most {DOCUMENTS_BYTES_MAX} allowed")
+    if document.count(b"{") + document.count(b"[") > CONTAINERS_MAX:
+        raise LimitError(f"{what} has more than {CONTAINERS_MAX} lists and objects")
     try:
-        value = json.loads(document, object_pairs_hook=_unique)
+        # Decoded here: the parser would take UTF-16 and UTF-32 too, which nothing else that reads it does.
+        value = json.loads(document.decode("utf-8"), object_pairs_hook=_unique)
     except RecursionError as error:
         raise LimitError(f"{what} is nested too deep") from error
     except ValueError as error:

@@ -7,6 +7,7 @@ CRIU finds a page by its address, and the other segments as in the parent again,
 
 from __future__ import annotations
 
+import bisect
 import errno
 import os
 import shutil
@@ -168,15 +169,22 @@ def _ranges_without_parent(path: Path, name: str, page_size: int) -> list[tuple[
     if name.startswith("pagemap-shmem-") or not mm_path.exists():
         return []
     ranges = ranges_without_parent(_read_bounded(mm_path, MM_FILE_BYTES_MAX))
-    return [(start // page_size, end // page_size) for start, end in ranges]
+    # Rounded outwards, as a page that is in such a mapping has to be in the image.
+    return [(start // page_size, -(-end // page_size)) for start, end in ranges]
 
 
 def _split(entry: PagemapEntry, own: list[tuple[int, int]]) -> Iterator[PagemapEntry]:
-    """Cut an entry where ``own`` ranges begin and end; pages outside of them go to the parent."""
+    """Cut an entry where ``own`` ranges begin and end; pages outside of them go to the parent.
+
+    :param own: ascending. Found by bisection: a peer can send millions of ranges, and of entries.
+    """
     first, end = entry.first, entry.first + entry.pages
     in_parent = entry.flags & ~PRESENT | IN_PARENT
-    for start, stop in own:
-        if stop <= first or start >= end:
+    for number in range(bisect.bisect_right(own, first, key=lambda piece: piece[1]), len(own)):
+        start, stop = own[number]
+        if start >= end:
+            break
+        if stop <= first:
             continue
         if first < start:
             yield PagemapEntry(first, start - first, in_parent)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 
 from streamhop_protocol.errors import LimitError, MalformedError
+from streamhop_protocol.page_batches import ADDRESS_BITS_MAX, PAGE_SIZES
 
 from .protobuf import fields
 
@@ -23,12 +24,14 @@ _FIELD_MAPPING = 14
 _START, _END, _FLAGS, _STATUS = 1, 2, 6, 7
 _MAP_HUGETLB = 0x40000
 _STATUS_OF_PLUGIN = 1 << 27
+_ADDRESS_MAX = 1 << ADDRESS_BITS_MAX
+_ALIGNMENT = min(PAGE_SIZES)
 
 
 def ranges_without_parent(data: bytes) -> list[tuple[int, int]]:
-    """Addresses (from, to) of such mappings, ascending.
+    """Addresses (from, to) of such mappings, ascending, not overlapping, none empty.
 
-    :raises MalformedError: not an mm image.
+    :raises MalformedError: not an mm image, or mappings that no kernel has.
     :raises LimitError: larger than any that is accepted.
     """
     if len(data) > MM_FILE_BYTES_MAX:
@@ -47,4 +50,10 @@ def ranges_without_parent(data: bytes) -> list[tuple[int, int]]:
             mapping = {key: item for key, item in fields(value) if isinstance(item, int)}
             if mapping.get(_FLAGS, 0) & _MAP_HUGETLB or mapping.get(_STATUS, 0) & _STATUS_OF_PLUGIN:
                 found.append((mapping.get(_START, 0), mapping.get(_END, 0)))
-    return sorted(found)
+    found.sort()
+    before = 0
+    for start, end in found:
+        if not before <= start < end <= _ADDRESS_MAX or start % _ALIGNMENT or end % _ALIGNMENT:
+            raise MalformedError(f"mapping from {start:#x} to {end:#x} in an mm image")
+        before = end
+    return found

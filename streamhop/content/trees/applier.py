@@ -44,6 +44,9 @@ ENTRIES_MAX = 1 << 20
 DIRECTORY_PATHS_BYTES_MAX = 64 * 1024 * 1024
 """Paths of the directories of one round, which are kept to its end."""
 
+DEVICE_MAJOR_MAX, DEVICE_MINOR_MAX = (1 << 12) - 1, (1 << 20) - 1
+"""What a dev_t of the kernel holds: include/linux/kdev_t.h."""
+
 _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
 _ZEROS = bytes(256 * 1024)
@@ -214,11 +217,14 @@ class TreeApplier:
     def _special(self, entry: EntryRecord) -> None:
         if entry.type in DEVICE_TYPES and not self._allow_devices:
             raise TreeRefusedError(entry.path, "is a device, which is not permitted here")
+        major, minor = entry.device
+        if major > DEVICE_MAJOR_MAX or minor > DEVICE_MINOR_MAX:
+            raise TreeRefusedError(entry.path, f"is a device of number {major}:{minor}, which Linux does not have")
         parent, name = self._clear(entry.path)
         if entry.type is EntryType.SYMLINK:
             os.symlink(entry.link_target, name, dir_fd=parent)
         else:
-            os.mknod(name, _NODE_TYPES[entry.type] | 0o600, os.makedev(*entry.device), dir_fd=parent)
+            os.mknod(name, _NODE_TYPES[entry.type] | 0o600, os.makedev(major, minor), dir_fd=parent)
         set_metadata_at(parent, name, entry, symlink=entry.type is EntryType.SYMLINK)
 
     def _link(self, link: LinkRecord) -> None:

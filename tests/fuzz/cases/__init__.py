@@ -1,0 +1,1 @@
+"""Bad inputs, each with the error that it must meet."""

@@ -1,0 +1,105 @@
+"""The manifest of a move, and the container that it asks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fuzz.target import Target
+from fuzz.targets.images import CLASSIC, CONTAINERD
+from streamhop.content.container_config import AdmissionPolicy, CreationRequest, admit
+from streamhop.content.container_config.request import NO_RESTART
+from streamhop.handover.manifest import Manifest
+from streamhop.handover.preflight import published_ports, version_of
+from streamhop_protocol.wirepack import pack, unpack
+
+IMAGE = "sha256:" + "a1" * 32
+POLICIES = (
+    AdmissionPolicy(),
+    AdmissionPolicy(privileged=True, priority_limits=True, port_min=1024, annotation_prefixes=("com.example.",)),
+)
+
+
+def container(**host: object) -> dict[str, object]:
+    """A request as it travels, with other fields in its ``HostConfig``."""
+    host_config = {
+        "RestartPolicy": NO_RESTART,
+        "NetworkMode": "bridge",
+        "Runtime": "streamhop",
+        "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]},
+        "Tmpfs": {"/run": "size=1m"},
+        **host,
+    }
+    body = {"Image": IMAGE, "Hostname": "web", "Env": ["A=b"], "Labels": {"a": "b"}, "HostConfig": host_config}
+    return {"name": "web", "body": body, "restart_policy": {"Name": "always", "MaximumRetryCount": 0}}
+
+
+def manifest(**more: object) -> dict[str, object]:
+    """A manifest as it travels, with other fields."""
+    return {
+        "container": "web",
+        "architecture": "x86_64",
+        "page_size": 4096,
+        "memory_bytes": 1 << 20,
+        "trees": ["rootfs", "mount:/dev/shm"],
+        "versions": {"criu": "4.1.1", "docker": "28.0"},
+        "image": CLASSIC.to_wire(),
+        "image_name": "web:1",
+        "request": container(),
+        **more,
+    }
+
+
+def _judge(request: CreationRequest) -> None:
+    """All that the target does with a request before it asks Docker."""
+    for policy in POLICIES:
+        for refusal in admit(request, policy):
+            assert refusal.reason.isprintable(), "a terminal would obey this"
+    assert all(isinstance(network, str) for network in request.networks)
+    for _address, port, protocol in published_ports(request.body):
+        assert 0 < port < 65536
+        assert protocol in ("tcp", "udp")
+    json.dumps(request.body_with(image=IMAGE, runtime="streamhop")).encode()
+
+
+def run_manifest(data: bytes) -> None:
+    """A manifest as OFFER carries it."""
+    found = Manifest.from_wire(unpack(data))
+    version_of(found.versions.get("criu", ""))
+    _judge(found.request)
+    assert Manifest.from_wire(unpack(pack(found.to_wire()))) == found
+
+
+def run_container(data: bytes) -> None:
+    """A request for a container alone."""
+    request = CreationRequest.from_wire(unpack(data))
+    _judge(request)
+    assert CreationRequest.from_wire(request.to_wire()) == request
+
+
+def _manifest_seeds() -> Iterator[bytes]:
+    yield pack(manifest())
+    yield pack(manifest(image=replace(CONTAINERD).to_wire(), trees=[]))
+
+
+def _container_seeds() -> Iterator[bytes]:
+    yield pack(container())
+    yield pack(
+        container(
+            Privileged=True,
+            CapAdd=["SYS_ADMIN"],
+            Binds=["/:/host"],
+            Devices=[{"PathOnHost": "/dev/kmsg", "PathInContainer": "/dev/kmsg", "CgroupPermissions": "rwm"}],
+            Mounts=[{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1, "Options": [["exec"]]}}],
+            LogConfig={"Type": "syslog", "Config": {"a": "b"}},
+            Sysctls={"kernel.msgmax": "1", "vm.swappiness": "1"},
+            Ulimits=[{"Name": "nice", "Hard": 1, "Soft": 1}],
+        )
+    )
+
+
+TARGETS = {
+    "manifest": Target(run_manifest, _manifest_seeds),
+    "container": Target(run_container, _container_seeds),
+}

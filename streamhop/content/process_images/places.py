@@ -24,8 +24,8 @@ _IMAGES = re.compile(
     r"-[0-9]+|(?:ghost-file|tcp-stream)-[0-9a-f]+|tmpfs-(?:dev-)?[0-9]+\.tar\.gz|pages-[0-9]+)\.img",
     re.ASCII,
 )
-"""What CRIU writes about a container whose network the runtime makes. Not among them are images that a restore would act
-upon outside of the container or with the host's own tools: AppArmor profiles, binfmt_misc, network rules, user
+"""What CRIU writes about a container whose network the runtime makes. Not among them are images that a restore would
+act upon outside of the container or with the host's own tools: AppArmor profiles, binfmt_misc, network rules, user
 namespaces, BPF maps, autofs; and those of old versions, which say again what newer ones say elsewhere."""
 
 _BESIDE = frozenset({"descriptors.json", "parent"})

@@ -22,7 +22,7 @@ MACHINES = {"x86_64": 1, "aarch64": 3}
 ROOT_IDS, ROOT_CGROUPS = 3, 5
 """Of the inventory: what CRIU itself had at the dump. A process that has the same keeps CRIU's own at a restore."""
 
-_USER_NS, _TIME_NS = 10, 12
+_USER_NS = 10
 _CAPABILITY_SETS = {9: "inheritable", 10: "permitted", 11: "effective", 12: "bounding", 19: "ambient"}
 _IDS = (1, 2, 3, 4, 5, 6, 7, 8)
 _REAL_TIME = frozenset({1, 2, 6})
@@ -176,14 +176,15 @@ def _kind_of(label: str) -> str:
 
 
 def _namespaces(ids: Message, first: Message, root: Message, admitted: Admitted) -> Iterator[str]:
-    for field in range(5, 13):
+    # A time namespace is what CRIU itself puts restored processes into; it grants nothing.
+    for field in range(5, 12):
         own, hosts = ids.number(field, 0), root.number(field, 0)
         if own != first.number(field, 0):
             yield "namespaces inside the container"
         elif field in admitted.namespaces and own in (0, hosts):
             yield f"the host's namespace (field {field} of its IDs)"
-        elif field in (_USER_NS, _TIME_NS) and own != hosts:
-            yield "a user or time namespace of its own"
+        elif field == _USER_NS and own != hosts:
+            yield "a user namespace of its own"
 
 
 class _Filters:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process_images_support import (
+from support.process_images import (
     ALLOW,
     CGROUP,
     ERRNO,

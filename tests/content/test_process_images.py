@@ -99,7 +99,7 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("cgroup outside", lambda i: put(i.files["cgroup"][0][1][0][2][0], 2, "/../.." + CGROUP), "the cgroups"),
     ("cgroup directory", lambda i: put(i.files["cgroup"][0][2][0][2][0], 1, "../../proc/sys/kernel"), "cgroup '"),
     ("cgroup below", lambda i: put(i.files["cgroup"][0][2][0][2][0], 2, [{1: "x"}]), "the cgroup '"),
-    ("cgroup setting", lambda i: put(i.files["cgroup"][0][2][0][2][0], 3, [{1: "../core_pattern", 2: "|x"}]), "setting"),
+    ("cgroup setting", lambda i: put(i.files["cgroup"][0][2][0][2][0], 3, [{1: "../x", 2: "|y"}]), "setting"),
     ("unknown controller", lambda i: put(i.files["cgroup"][0][1][0][2][0], 1, "devices"), "not described"),
     ("cgroup namespace", lambda i: put(i.files["cgroup"][0][1][0][2][0], 3, 1), "cgroup namespace"),
     ("CRIU's own cgroup", lambda i: put(i.files["core-5"][0][5], 16, 1), "outside of the container's cgroup"),

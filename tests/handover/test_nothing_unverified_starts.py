@@ -133,7 +133,9 @@ class Source:
     async def run(self) -> None:
         """The whole of it, or until the target has had enough."""
         with contextlib.suppress(SessionLost):
-            await self._stream(StreamKind.LAYER, {"digest": IMAGE.layers[0].digest}, [(self._spoilt("layer", LAYER), None)])
+            await self._stream(
+                StreamKind.LAYER, {"digest": IMAGE.layers[0].digest}, [(self._spoilt("layer", LAYER), None)]
+            )
             await self._hear(Ready)
             await self._stream(StreamKind.MEMORY, {"round": 0}, [self._page("memory", EARLY)])
             await self._tree("tree", StreamKind.TREE, {"round": 0})

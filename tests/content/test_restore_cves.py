@@ -29,7 +29,7 @@ def refused(images: Images, tmp_path: Path, changed_config: dict[str, Any] | Non
 def test_containerd_cve_2026_95837_privileges_kept_in_the_archive(tmp_path: Path) -> None:
     """containerd CVE-2026-95837: capabilities, system call filter and no_new_privs came from the checkpoint."""
     images, strict = Images(), config()
-    images.creds.update(dict.fromkeys((10, 11, 12), [0xFFFFFFFF, 0x1FF]))
+    images.creds.update({field: [0xFFFFFFFF, 0x1FF] for field in (10, 11, 12)})
     images.files["core-7"][0][5][11] = 0
     strict["process"]["noNewPrivileges"] = True
     found = refused(images, tmp_path, strict)

@@ -33,6 +33,7 @@ from streamhop.handover.target_policy import check_policies
 from streamhop.identity import IdentityError, PeerBook, PeerBookError, load_or_create, pinned_peers
 from streamhop.net import Listener, NetConfig, serve
 from streamhop.peering import Pairing, PeerDirectory, reachable_addresses
+from streamhop.telemetry.logs import log_to
 
 log = logging.getLogger("streamhop")
 
@@ -49,7 +50,7 @@ def _fail(reason: str) -> NoReturn:
 
 def main(config_path: Path | None, flags: Mapping[str, str | None]) -> None:
     """Run the daemon in the foreground until SIGINT or SIGTERM; exits with 1 and one line if it cannot."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to(sys.stderr)
     try:
         config = load(config_path, os.environ, flags)
         uvloop.run(_run(config))

@@ -7,6 +7,7 @@ import errno
 import socket
 import sqlite3
 
+from streamhop.content.process_images import ImagesRefusedError
 from streamhop.content.trees import TreeApplyError, TreeQuotaError, TreeRefusedError, UnsupportedTree
 from streamhop.engine.checkpoint import CheckpointFailed
 from streamhop.engine.docker import EngineError
@@ -27,6 +28,7 @@ EXPECTED = (
     SessionLost,
     NotPairedError,
     ProtocolError,
+    ImagesRefusedError,
     TreeApplyError,
     UnsupportedTree,
     OSError,
@@ -75,11 +77,11 @@ def as_move_error(error: BaseException) -> MoveError:
             return _of_lost_session(failure)
         case IntegrityError():
             return ContentError(f"what arrived is not what was sent: {failure}", "try again; report it if it repeats")
-        case LimitError():
-            return RefusedError(str(failure), "raise the limit in the target's configuration if this is wanted")
+        case ImagesRefusedError():
+            return RefusedError(str(failure), "what may be granted is in [policy] at the target")
         case CheckpointFailed() | RestoreFailed():
             return MoveError(str(failure), failure.fix)
-        case TreeQuotaError() | TreeRefusedError():
+        case LimitError() | TreeQuotaError() | TreeRefusedError():
             return RefusedError(str(failure), "raise the limit in the target's configuration if this is wanted")
         case UnsupportedTree():
             return PreflightError(str(failure))

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamhop.content.container_config import CreationRequest, Refusal, creation_request, unsupported
+from streamhop.content.container_config import CreationRequest, Refusal, creation_request, shown, unsupported
 from streamhop.content.image_layers import describe
-from streamhop.engine.capabilities import HostCapabilities, host_capabilities, problems
+from streamhop.engine.capabilities import HostCapabilities, host_capabilities, parse_version, problems
 from streamhop.engine.docker import Engine, EngineError, NotFound
 from streamhop.engine.processes import container_pids, resident_bytes
 from streamhop.engine.setup import registered_run_dir
@@ -184,14 +184,16 @@ async def check_as_target(host: Host, manifest: Manifest, policy: TargetPolicy) 
     objections = [Refusal(f"at the target, {problem.reason}", problem.fix) for problem in problems(capabilities)]
     machine = os.uname().machine
     if manifest.architecture != machine:
-        objections.append(Refusal(f"it is an image of {manifest.architecture} memory, this host is {machine}", ""))
+        theirs = shown(manifest.architecture)
+        objections.append(Refusal(f"it is an image of {theirs} memory, this host is {machine}", ""))
     page_size = os.sysconf("SC_PAGE_SIZE")
     if manifest.page_size != page_size:
         objections.append(Refusal(f"its pages have {manifest.page_size} bytes, this host's have {page_size}", ""))
-    if version_of(manifest.versions.get("criu", "")) > version_of(capabilities.criu):
+    criu = manifest.versions.get("criu", "")
+    if parse_version(criu)[:2] > parse_version(capabilities.criu)[:2]:
         objections.append(
             Refusal(
-                f"the source has CRIU {manifest.versions['criu']}, this host has {capabilities.criu}",
+                f"the source has CRIU {shown(criu)}, this host has {capabilities.criu}",
                 "install the same CRIU or a later one at the target",
             )
         )
@@ -219,11 +221,6 @@ async def check_as_target(host: Host, manifest: Manifest, policy: TargetPolicy) 
     objections += await _check_name_and_networks(host, manifest.request)
     objections += await asyncio.to_thread(_check_ports, manifest.request)
     return objections
-
-
-def version_of(text: str) -> tuple[int, ...]:
-    """Major and minor number out of what a peer or a tool says its version is."""
-    return tuple(int(part) for part in text.split(".")[:2] if part.isascii() and part.isdigit())
 
 
 def _check_room(host: Host, manifest: Manifest, policy: TargetPolicy) -> Iterator[Refusal]:

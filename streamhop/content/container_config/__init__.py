@@ -3,7 +3,7 @@
 from .admission import AdmissionPolicy, admit
 from .comparison import differences
 from .creation import creation_request
-from .refusal import Refusal
+from .refusal import Refusal, shown
 from .request import CreationRequest
 from .source_checks import unsupported
 
@@ -14,5 +14,6 @@ __all__ = [
     "admit",
     "creation_request",
     "differences",
+    "shown",
     "unsupported",
 ]

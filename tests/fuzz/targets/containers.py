@@ -10,8 +10,9 @@ from fuzz.target import Target
 from fuzz.targets.images import CLASSIC, CONTAINERD
 from streamhop.content.container_config import AdmissionPolicy, CreationRequest, admit
 from streamhop.content.container_config.request import NO_RESTART
+from streamhop.engine.capabilities import parse_version
 from streamhop.handover.manifest import Manifest
-from streamhop.handover.preflight import published_ports, version_of
+from streamhop.handover.preflight import published_ports
 from streamhop_protocol.wirepack import pack, unpack
 
 IMAGE = "sha256:" + "a1" * 32
@@ -66,7 +67,7 @@ def _judge(request: CreationRequest) -> None:
 def run_manifest(data: bytes) -> None:
     """A manifest as OFFER carries it."""
     found = Manifest.from_wire(unpack(data))
-    version_of(found.versions.get("criu", ""))
+    parse_version(found.versions.get("criu", ""))
     _judge(found.request)
     assert Manifest.from_wire(unpack(pack(found.to_wire()))) == found
 

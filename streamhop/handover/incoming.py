@@ -39,6 +39,7 @@ from streamhop_protocol.messages import (
 )
 from streamhop_protocol.messages import State as StateMessage
 
+from .brought_images import layers_noted
 from .concurrency import in_worker, uninterrupted
 from .errors import MoveError, RefusedError
 from .failures import EXPECTED, as_move_error, first_failure, plain
@@ -164,21 +165,23 @@ class IncomingMove:
             first = refusals[0]
             more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
             raise RefusedError(f"{first.reason}{more}", first.fix)
-        held = await held_layers(self._host.engine, manifest.image)
+        await asyncio.to_thread(self._spool.mkdir, mode=0o700, parents=True)
+        async with self._host.images:
+            held = await held_layers(self._host.engine, manifest.image)
+            await self._journal.enter(
+                State.RECEIVING,
+                peer=self._peer_reference,
+                name=manifest.request.name,
+                restart_policy=dict(manifest.request.restart_policy),
+                layers=layers_noted(manifest.image),
+            )
         digests = [layer.digest for layer in manifest.image.layers]
         lacking = [digest for digest in dict.fromkeys(digests) if digest not in held]
         limit = policy.memory_bytes_max
-        await asyncio.to_thread(self._spool.mkdir, mode=0o700, parents=True)
         self._layers = ImageAssembler(self._spool / "layers", manifest.image)
         self._pages = PageStore(self._spool / "pages", manifest.page_size, quota_bytes=limit)
         self._receiver = Receiver(
             self._layers, frozenset(lacking), self._pages, manifest.trees, self._spool, tree_bytes_max=limit
-        )
-        await self._journal.enter(
-            State.RECEIVING,
-            peer=self._peer_reference,
-            name=manifest.request.name,
-            restart_policy=dict(manifest.request.restart_policy),
         )
         await self._session.send(
             Accept(move=self.id, epoch=self.epoch, lacks=lacking, reused=sorted(held), attributes={})
@@ -258,8 +261,9 @@ class IncomingMove:
         """Load the image and make the container; the journal knows of each. Returns the container's ID."""
         engine, layers = self._host.engine, self._layers
         assert layers is not None
-        image = await layers.load(engine)
-        await self._journal.note(image_loaded=layers.brought)
+        async with self._host.image_loads:
+            image = await layers.load(engine)
+            await self._journal.note(image=image, image_loaded=layers.brought)
         names = set(manifest.image.names) - set(layers.names_kept)
         known = {manifest.image_name, f"{manifest.image_name}:latest"} & names
         body = manifest.request.body_with(

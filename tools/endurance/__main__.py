@@ -28,9 +28,7 @@ def main() -> int:
     """Entry point."""
     moves = int(os.environ.get("MOVES", "500"))
     with ExitStack() as stack:
-        lab = stack.enter_context(
-            Lab.up(f"endurance-{os.getpid()}", hosts=["edge-a", "edge-b"], clients=["client"])
-        )
+        lab = stack.enter_context(Lab.up(f"endurance-{os.getpid()}", hosts=["edge-a", "edge-b"], clients=["client"]))
         home = stack.enter_context(EdgeDaemon(lab.host("edge-a"), ["edge-b"]))
         away = stack.enter_context(EdgeDaemon(lab.host("edge-b"), ["edge-a"]))
         pair(home, away)

@@ -51,7 +51,7 @@ def take(host: Host) -> dict[str, Any]:
         number, of what cannot be equal but has to stay bounded. Sizes are in bytes.
     :raises LabError: the host cannot be asked.
     """
-    from .settings import cgroup_parent  # noqa: PLC0415 - this file also runs where the package is not
+    from .settings import cgroup_parent
 
     parent = cgroup_parent(host._lab.name, host.name)  # noqa: SLF001 - the lab's own
     done = host.exec(["python3", "-", parent], input=Path(__file__).read_text())
@@ -95,7 +95,7 @@ def output(*command: str) -> list[str]:
 
     :raises subprocess.CalledProcessError: it failed.
     """
-    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - fixed words
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     return done.stdout.splitlines()
 
 
@@ -105,7 +105,7 @@ def namespaces(found: list[Process]) -> dict[str, int]:
     for process in found:
         for kind in NAMESPACES:
             with suppress(OSError):
-                members.setdefault(os.readlink(f"/proc/{process.pid}/ns/{kind}"), process.pid)
+                members.setdefault(str(Path(f"/proc/{process.pid}/ns/{kind}").readlink()), process.pid)
     return members
 
 

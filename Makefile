@@ -7,10 +7,10 @@ STAMP := $(VENV)/.complete
 APT := debootstrap iproute2 nftables procps gcc libc6-dev ca-certificates util-linux python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test test-unit test-lab check format clean
+.PHONY: help setup prepare demo test test-unit test-lab lab-endurance check format clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## install what the tests and the lab need: Debian packages, a virtual environment
 
@@ -35,6 +35,9 @@ test-unit: setup ## the tests that need no lab
 
 test-lab: prepare ## the tests on real hosts
 	$(BIN)/python -m pytest -m lab
+
+lab-endurance: prepare ## one container, MOVES=500 moves back and forth: does anything grow? writes build/endurance.json
+	MOVES=$(or $(MOVES),500) $(BIN)/python -m endurance
 
 check: setup ## style, types, import directions, duplicated code
 	$(BIN)/ruff check .

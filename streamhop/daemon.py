@@ -49,6 +49,9 @@ def _fail(reason: str) -> NoReturn:
 def main(config_path: Path | None, flags: Mapping[str, str | None]) -> None:
     """Run the daemon in the foreground until SIGINT or SIGTERM; exits with 1 and one line if it cannot."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # What is written here holds other people's memory: spool, dumps, CRIU's logs. Whatever has to be open to others,
+    # such as files of a container, is given its mode in so many words.
+    os.umask(0o077)
     try:
         config = load(config_path, os.environ, flags)
         uvloop.run(_run(config))

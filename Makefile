@@ -7,12 +7,12 @@ STAMP := $(VENV)/.complete
 APT := debootstrap iproute2 nftables procps gcc libc6-dev ca-certificates util-linux python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test test-unit test-lab fuzz check format clean
+.PHONY: help setup prepare demo test test-unit test-lab fuzz lab-endurance check format clean
 
 MINUTES ?= 10
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## install what the tests and the lab need: Debian packages, a virtual environment
 
@@ -40,6 +40,8 @@ test-lab: prepare ## the tests on real hosts
 
 fuzz: setup ## all decoders of a peer's bytes, MINUTES=10 in all; what is found stays in build/fuzz
 	PYTHONPATH=tests $(BIN)/python -m fuzz.run --minutes $(MINUTES)
+lab-endurance: prepare ## one container, MOVES=500 moves back and forth: does anything grow? writes build/endurance.json
+	MOVES=$(or $(MOVES),500) $(BIN)/python -m endurance
 
 check: setup ## style, types, import directions, duplicated code
 	$(BIN)/ruff check .

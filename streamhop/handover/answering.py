@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Any
 
+from streamhop.engine.docker import NotFound
 from streamhop.net import PeerSession
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Abort, Aborted, Finish, MoveMessage, Query, Release
@@ -16,7 +18,6 @@ from .host import Host, MoveJournal
 from .journal import Record
 from .settling_here import remove_tree
 from .states import Role, State
-from .target_actions import remove_remains
 
 log = logging.getLogger("streamhop.handover")
 
@@ -76,7 +77,8 @@ async def _give_way(host: Host, record: Record, epoch: int) -> Record:
         return record
     log.warning("move %s was reclaimed at the source while this host was away: it goes here", record.move.hex())
     try:
-        await remove_remains(host.engine, record.details.get("container"), {})
+        with contextlib.suppress(NotFound):
+            await host.engine.remove(str(record.details.get("container")), force=True)
         await remove_tree(host.spool(record.move))
         journal = MoveJournal(host.journal, record.move, Role.TARGET, epoch, record.state)
         await journal.enter(State.ABORTED, owes_settling_in=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ class Host:
     restores: RestoreServer
     peers: PeerDirectory
     kept: KeptContent
+    images: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while it is settled which layers a move counts on, or which images go; see :mod:`.brought_images`."""
+    image_loads: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while an image is loaded: the next move of the same image then finds it."""
 
     def spool(self, move: bytes) -> Path:
         """Where what arrives for ``move`` is kept until it is used; on disk."""

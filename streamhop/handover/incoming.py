@@ -40,6 +40,7 @@ from streamhop_protocol.messages import (
 )
 from streamhop_protocol.messages import State as StateMessage
 
+from .brought_images import layers_noted
 from .concurrency import in_worker, uninterrupted
 from .errors import CancelledMoveError, MoveError, RefusedError
 from .failures import EXPECTED, as_move_error, first_failure, plain
@@ -191,23 +192,25 @@ class IncomingMove:
             first = refusals[0]
             more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
             raise RefusedError(f"{first.reason}{more}", first.fix)
-        held = await self._means.held_layers(self._host.engine, manifest)
-        digests = [layer.digest for layer in manifest.image.layers]
-        lacking = [digest for digest in dict.fromkeys(digests) if digest not in held]
         label = Label(self._peer_reference, manifest.container, manifest.image.id)
         await in_worker(self._host.kept.begin, self._spool, label)
+        async with self._host.images:
+            held = await self._means.held_layers(self._host.engine, manifest)
+            await self._journal.enter(
+                State.RECEIVING,
+                peer=self._peer_reference,
+                name=manifest.request.name,
+                restart_policy=dict(manifest.request.restart_policy),
+                layers=layers_noted(manifest.image),
+            )
+        digests = [layer.digest for layer in manifest.image.layers]
+        lacking = [digest for digest in dict.fromkeys(digests) if digest not in held]
         intake = await in_worker(self._means.intake, self._spool, manifest, lacking, policy.memory_bytes_max)
         self._layers, self._pages, self._receiver = intake.layers, intake.pages, intake.receiver
-        seed = self._offer.attributes.get("hash_seed")
         self._blocks = intake.blocks
+        seed = self._offer.attributes.get("hash_seed")
         if intake.holds and isinstance(seed, bytes) and len(seed) == HASH_SEED_BYTES:
             self._seed = int.from_bytes(seed)
-        await self._journal.enter(
-            State.RECEIVING,
-            peer=self._peer_reference,
-            name=manifest.request.name,
-            restart_policy=dict(manifest.request.restart_policy),
-        )
         await self._session.send(
             Accept(
                 move=self.id,
@@ -293,8 +296,9 @@ class IncomingMove:
         """Load the image and make the container; the journal knows of each. Returns the container's ID."""
         engine, layers = self._host.engine, self._layers
         assert layers is not None
-        image = await layers.load(engine)
-        await self._journal.note(image_loaded=layers.brought)
+        async with self._host.image_loads:
+            image = await layers.load(engine)
+            await self._journal.note(image=image, image_loaded=layers.brought)
         names = set(manifest.image.names) - set(layers.names_kept)
         known = {manifest.image_name, f"{manifest.image_name}:latest"} & names
         body = manifest.request.body_with(

@@ -73,6 +73,8 @@ ABORT_ANSWER_S = 5.0
 SILENCE_S_MAX = 1.0
 """While the container is frozen, a peer not heard of for this long (and some round trips) ends the move."""
 
+SILENCE_LOOKED_AT_S = 0.1
+
 DUMP_S_MAX = 120.0
 
 FROZEN_GRACE_S = 10.0
@@ -325,9 +327,13 @@ class OutgoingMove:
             ) from None
 
     async def _watch_silence(self, session: PeerSession) -> None:
-        """A frozen container cannot wait for the link's own time-outs."""
+        """A frozen container cannot wait for the link's own time-outs.
+
+        While this daemon got no processor it heard nothing: that is not the peer's silence.
+        """
+        late_s = 0.0
         while True:
-            patience_s = SILENCE_S_MAX + 4 * (session.rtt_s or 0.0)
+            patience_s = SILENCE_S_MAX + 4 * (session.rtt_s or 0.0) + late_s
             silent_s = session.silence_s
             if silent_s > patience_s:
                 raise UnreachableError(
@@ -335,7 +341,9 @@ class OutgoingMove:
                     "check the link, then try again",
                 )
             session.ping()
-            await asyncio.sleep(0.1)
+            slept_at = time.monotonic()
+            await asyncio.sleep(SILENCE_LOOKED_AT_S)
+            late_s = time.monotonic() - slept_at - SILENCE_LOOKED_AT_S
 
     async def _release(self, session: PeerSession, dialogue: Dialogue, digest: bytes) -> None:
         """The point of commitment."""

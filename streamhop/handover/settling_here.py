@@ -6,6 +6,7 @@ The same steps serve a move that has just failed and one that a daemon finds whe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 from collections.abc import Mapping
@@ -14,12 +15,13 @@ from typing import Any
 
 from streamhop.engine.docker import EngineError, NotFound
 
+from .brought_images import give_back
 from .concurrency import in_worker
 from .host import Host, MoveJournal
 from .journal import Record
 from .source_actions import allow_restart, thaw
 from .states import Role, State
-from .target_actions import has_started, provisional_name, remove_never_started, remove_remains
+from .target_actions import has_started, provisional_name, remove_never_started
 
 log = logging.getLogger("streamhop.handover")
 
@@ -127,17 +129,21 @@ async def _make_ordinary(host: Host, record: Record, journal: MoveJournal) -> No
         await allow_restart(host.engine, str(record.details.get("container")), restart_policy(record))
     except NotFound:
         log.warning("move %s: the container that was moved here is gone", record.move.hex()[:8])
+    await give_back(host, record.move, keep=True)
     await remove_tree(host.spool(record.move))
     await journal.note(owes_settling_in=False)
 
 
 async def _remove(host: Host, record: Record) -> None:
     """Remove a container that never ran here, and what was brought for it."""
-    container, loaded = record.details.get("container"), record.details.get("image_loaded")
+    container = record.details.get("container")
     if container is None:
         # The daemon may have ended between creating the container and noting its ID.
         await remove_never_started(host.engine, provisional_name(record.move), host.config.runtime_name)
-    await remove_remains(host.engine, container, loaded if isinstance(loaded, dict) else {})
+    else:
+        with contextlib.suppress(NotFound):
+            await host.engine.remove(container, force=True)
+    await give_back(host, record.move, keep=False)
     if container is not None:
         host.restores.forget(container)
     await in_worker(host.kept.end, host.spool(record.move))

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 
-from streamhop.content.image_layers import remove_brought
 from streamhop.engine.docker import Engine, NotFound
 
 _NEVER = "0001-01-01T"
 """How Docker writes the time of what has not happened: Go's zero time."""
-
-
-async def remove_remains(engine: Engine, container: str | None, images: Mapping[str, str]) -> None:
-    """Remove a container that never ran here, and what :func:`remove_brought` takes away of its image.
-
-    :raises EngineError: Docker would not.
-    """
-    if container is not None:
-        with contextlib.suppress(NotFound):
-            await engine.remove(container, force=True)
-    await remove_brought(engine, images)
 
 
 def provisional_name(move: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -321,3 +322,40 @@ async def test_a_container_that_was_stopped_meanwhile_is_not_said_to_run(
     with pytest.raises(EndedError) as caught:
         await source.move.run()
     assert caught.value.runs_at == "ended"
+
+
+class SilentSession:
+    """A peer that was last heard of when this was made."""
+
+    rtt_s = 0.0
+
+    def __init__(self) -> None:
+        self._heard_at = time.monotonic()
+        self.pings = 0
+
+    @property
+    def silence_s(self) -> float:
+        return time.monotonic() - self._heard_at
+
+    def ping(self) -> None:
+        self.pings += 1
+
+    def hears(self) -> None:
+        self._heard_at = time.monotonic()
+
+
+async def test_a_daemon_that_got_no_processor_does_not_take_that_for_the_peers_silence(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outgoing, "SILENCE_S_MAX", 0.3)
+    source = Source(journal, tmp_path, monkeypatch, course=lambda: asyncio.sleep(0))
+    session = SilentSession()
+    watching = asyncio.create_task(source.move._watch_silence(session))
+    await asyncio.sleep(0)
+    time.sleep(0.6)  # noqa: ASYNC251 - the whole loop stands still, as on a host that is overloaded
+    # The watch's timer is due first; only then is what came meanwhile read.
+    asyncio.get_running_loop().call_later(0.02, session.hears)
+    await asyncio.sleep(0.15)
+    assert not watching.done()
+    with pytest.raises(UnreachableError, match="while the container was frozen"):
+        await asyncio.wait_for(watching, 5)

@@ -10,6 +10,7 @@ import pytest
 
 from hoplab import Host, Lab
 from hoplab.edge import EdgeDaemon, ProbeClient, pair
+from hoplab.inventory import take
 
 PORTS = {"redis": 6379, "nginx": 80, "postgres": 5432, "python": 8080}
 PROBES = {"redis": "redis", "nginx": "http", "postgres": "postgres", "python": "counter"}
@@ -30,30 +31,14 @@ class Edges:
         return ProbeClient(self.client, PROBES[service], [f"edge-a:{port}", f"edge-b:{port}"], *options)
 
     def inventory(self) -> dict[str, Any]:
-        """Everything a move could leave behind, on both hosts."""
-        return {edge.host.name: inventory(edge.host) for edge in (self.a, self.b)}
+        """P16: everything a move could leave behind, on both hosts; see :func:`hoplab.inventory.take`."""
+        return {edge.host.name: take(edge.host)["things"] for edge in (self.a, self.b)}
 
     def remove_containers(self) -> None:
         """Make room for the next test."""
         for edge in (self.a, self.b):
             for container in edge.host.docker("ps", "--all", "--quiet").split():
                 edge.host.docker("rm", "--force", container)
-
-
-def inventory(host: Host) -> dict[str, Any]:
-    """What there is on a host: containers, images, files of streamhop, processes that belong to a restore or a dump."""
-    listing = (
-        "find /var/lib/streamhop/spool /run/streamhop/dumps /run/streamhop/restores -mindepth 1 2>/dev/null || true"
-    )
-    processes = host.exec(["ps", "-eo", "args="]).stdout.splitlines()
-    return {
-        "containers": sorted(host.docker("ps", "--all", "--format", "{{.Names}} {{.State}}").splitlines()),
-        "images": sorted(host.docker("images", "--all", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}").splitlines()),
-        "files": host.exec(listing).stdout.split(),
-        "processes": [
-            line for line in processes if any(name in line for name in ("criu", "runc ", "streamhop-runtime"))
-        ],
-    }
 
 
 def _edges(lab: Lab) -> Iterator[Edges]:

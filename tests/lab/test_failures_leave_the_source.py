@@ -1,7 +1,8 @@
-"""Whatever fails before GO: the source goes on with its memory and its connections, and nothing is left behind."""
+"""P3, P16: whatever fails before GO, the source goes on with memory and connections, and nothing is left behind."""
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import threading
@@ -15,12 +16,16 @@ from hoplab.edge import Outcome, dataset
 from hoplab.processes import wait_for
 
 from .conftest import Edges
+from .likeness import likeness
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 
 KEYS = 100_000
 PHASES = ["pre-copy", "freeze", "restore at the target"]
 RECOVERED_S_MAX = 40.0
+
+BALLAST_MIB = 16
+ASK_COUNTER = "import urllib.request as u; print(u.urlopen('http://edge-a:8080/').read().decode())"
 
 
 @pytest.fixture
@@ -59,9 +64,9 @@ class Breaker(threading.Thread):
                 self._act()
 
 
-def migrate_and_break(edges: Edges, phase: str, act: Callable[[], object] | None) -> Outcome:
-    """Move redis to edge-b; do ``act`` as soon as ``phase`` begins, or interrupt the command if it is None."""
-    process = edges.a.begin_migrate("redis", "edge-b", stderr=subprocess.PIPE)
+def migrate_and_break(edges: Edges, phase: str, act: Callable[[], object] | None, container: str = "redis") -> Outcome:
+    """Move a container to edge-b; do ``act`` as soon as ``phase`` begins, or interrupt the command if it is None."""
+    process = edges.a.begin_migrate(container, "edge-b", stderr=subprocess.PIPE)
     assert process.stderr is not None
     assert process.stdout is not None
     breaker = Breaker(process.stderr, phase, act or (lambda: process.send_signal(signal.SIGINT)))
@@ -227,11 +232,71 @@ class criu_that_refuses:  # noqa: N801 - used like a function
         self._host.exec(["mv", f"{self._real}.real", self._real])
 
 
-def test_a_cancelled_move_leaves_the_source(redis: Edges) -> None:
-    before, digest = redis.inventory(), dataset(redis.client, "digest", "edge-a:6379", KEYS)
-    with redis.probe("redis") as probe:
-        failed = migrate_and_break(redis, "pre-copy", None)
+@pytest.fixture
+def counter(slow_edges: Edges) -> Edges:
+    """A counter on edge-a with a second process, files of its own, a restart policy and memory worth a few seconds."""
+    host = slow_edges.a.host
+    image = host.load("python")
+    environment = ("--env", "COUNTER_WRITERS=0", "--env", f"COUNTER_BALLAST_MIB={BALLAST_MIB}")
+    options = ("--publish", "8080:8080", "--restart", "always", *environment)
+    start = "echo kept > /dev/shm/kept; sleep infinity & exec counter-service"
+    host.docker("run", "--detach", "--name", "counter", *options, image, "sh", "-c", start)
+    changes = "rm -r /usr/share/zoneinfo; mkdir /srv/own; echo own > /srv/own/file; ln -s file /srv/own/link"
+    host.docker("exec", "counter", "sh", "-c", changes)
+    return slow_edges
+
+
+def counted(edges: Edges) -> dict[str, object]:
+    """What the counter on edge-a says."""
+    said = edges.client.exec(["python3", "-c", ASK_COUNTER]).stdout
+    found: dict[str, object] = json.loads(said)
+    return found
+
+
+@pytest.mark.parametrize("phase", [*PHASES, "prepared at the target"])
+def test_a_cancelled_move_leaves_the_source_as_it_was(counter: Edges, phase: str) -> None:
+    """P3: the same container to Docker, the same processes and files; it counts on, and connections go on."""
+    edges, host = counter, counter.a.host
+    inventory = edges.inventory()
+    with edges.probe("python") as probe:
+        before, begun = likeness(host, "counter"), counted(edges)
+        if phase == "prepared at the target":
+            failed = cancel_when_prepared(edges)
+        else:
+            failed = migrate_and_break(edges, phase, None, container="counter")
+        after, going_on = likeness(host, "counter"), counted(edges)
         seen = probe.stop()
     assert failed.exit_code == 20, failed.remarks
     assert "cancelling" in failed.remarks
-    check_source_is_as_it_was(redis, before, digest, seen)
+    assert "it runs on here, as it was" in failed.remarks
+    assert after == before
+    assert going_on["instance"] == begun["instance"]
+    assert int(str(going_on["counter"])) > int(str(begun["counter"]))
+    assert going_on["memory_ok"] is True
+    assert (seen["lost"], seen["reconnects"]) == (0, 0)
+    wait_for(lambda: edges.inventory() == inventory, "nothing is left behind", RECOVERED_S_MAX)
+
+
+def cancel_when_prepared(edges: Edges) -> Outcome:
+    """Cancel when the target waits for GO. The source's Docker is slow meanwhile to take the restart policy away."""
+    dockerd = edges.a.host.exec(["cat", "/run/docker.pid"]).stdout.strip()
+    process = edges.a.begin_migrate("counter", "edge-b", stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    assert process.stdout is not None
+    lines = []
+    try:
+        for raw in process.stderr:
+            lines.append(raw.decode().rstrip())
+            if lines[-1].endswith("s restore at the target"):
+                edges.a.host.exec(["kill", "-STOP", dockerd])
+            elif lines[-1].endswith("s release"):
+                process.send_signal(signal.SIGINT)
+            elif "cancelling" in lines[-1]:
+                assert "target is prepared" in edges.b.log()
+                edges.a.host.exec(["kill", "-CONT", dockerd])
+    finally:
+        edges.a.host.exec(["kill", "-CONT", dockerd])
+        process.stdout.read()
+        process.stdout.close()
+        process.stderr.close()
+    return Outcome(process.wait(30), {}, "\n".join(lines))

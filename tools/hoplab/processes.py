@@ -37,7 +37,7 @@ class ProcessId:
             return False
         return start == self.start_ticks and state not in "ZX"
 
-    def kill(self, timeout_s: float = 20.0, *, wait: bool = True) -> None:
+    def kill(self, timeout_s: float = 60.0, *, wait: bool = True) -> None:
         """SIGKILL this process, if it is still itself, and wait until it is gone unless told otherwise.
 
         For the init of a PID namespace, gone means that every process in it is.

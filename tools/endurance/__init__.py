@@ -1,0 +1,1 @@
+"""One container moves back and forth between two real hosts, again and again: does anything grow?"""

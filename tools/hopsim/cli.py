@@ -25,6 +25,8 @@ def run_batch(seeds: range, tracing: bool = False) -> list[Outcome]:
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     logging.disable(logging.CRITICAL)
     gc.disable()
+    gc.collect()
+    gc.freeze()
     try:
         with tempfile.TemporaryDirectory(prefix="hopsim-", dir=_memory_dir()) as directory:
             outcomes = []
@@ -34,8 +36,8 @@ def run_batch(seeds: range, tracing: bool = False) -> list[Outcome]:
                     gc.collect()
             return outcomes
     finally:
+        gc.unfreeze()
         gc.enable()
-        gc.collect()
         logging.disable(logging.NOTSET)
         sys.unraisablehook = hook
 

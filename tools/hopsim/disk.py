@@ -22,6 +22,7 @@ class Database(sqlite3.Connection):
         """Every write fails."""
 
         self.next_fault: str | None = None
+        self.writes = 0
         self.written: Callable[[str, str], None] = lambda *_: None
         """Told the role and state of each record."""
 
@@ -33,6 +34,7 @@ class Database(sqlite3.Connection):
         if self.full or fault == NOT_WRITTEN:
             raise sqlite3.OperationalError("database or disk is full")
         cursor = super().execute(sql, parameters)
+        self.writes += 1
         if len(parameters) == 5:
             self.written(parameters[1], parameters[3])
         if fault == WRITTEN:

@@ -178,7 +178,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
         if self._closed:
             raise RuntimeError("the loop is closed")
-        handle = Handle(callback, args, context or contextvars.copy_context(), self._now_s)
+        if context is None:
+            context = contextvars.copy_context()
+        handle = Handle(callback, args, context, self._now_s)
         self._ready.append(handle)
         return handle
 
@@ -192,7 +194,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
         if self._closed:
             raise RuntimeError("the loop is closed")
-        handle = Handle(callback, args, context or contextvars.copy_context(), when)
+        if context is None:  # an empty one counts as false
+            context = contextvars.copy_context()
+        handle = Handle(callback, args, context, when)
         heapq.heappush(self._timers, (when, next(self._numbers), handle))
         return handle
 

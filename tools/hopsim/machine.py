@@ -14,7 +14,7 @@ from typing import Any, cast
 from streamhop.config import Address, Config
 from streamhop.handover.concurrency import concluded
 from streamhop.handover.host import Host
-from streamhop.handover.journal import Journal
+from streamhop.handover.journal import Journal, Record
 from streamhop.handover.moves import MoveRequest, Moves, Operation
 from streamhop.handover.settling import recover
 from streamhop.handover.taking_over import keep_taking_over
@@ -95,6 +95,7 @@ class Machine:
         """The state that the journal's newest record has, by role."""
 
         self.boots = 0
+        self._seen: tuple[int, list[Record]] = (-1, [])
         self._incarnations = 0
 
     def _written(self, role: str, state: str) -> None:
@@ -102,6 +103,14 @@ class Machine:
         self.world.trace(f"{self.name}: journal: {role} is {state}")
         if self.world.on_record is not None:
             self.world.on_record(self.name, role, state)
+
+    @property
+    def records(self) -> list[Record]:
+        """What the journal says, to somebody who looks from outside."""
+        writes = self.database.writes
+        if self._seen[0] != writes:
+            self._seen = writes, self.journal().all()
+        return self._seen[1]
 
     def journal(self) -> Journal:
         """The journal, as whoever opens it finds it."""

@@ -125,7 +125,7 @@ class Runtime:
                 self.undo(restore, "the restored container was killed while it waited for GO")
                 return
             restore.committed = True
-            restore.announced = False
+            self._clear(container.id, restore)
             container.gate_closed = False
             container.copy.stopped = False
             self.world.trace(f"{self.host}: {container.name} is let go, n {container.copy.n}")

@@ -189,7 +189,7 @@ class Simulation:
                 return True
             if loop.time() >= end_s:
                 return False
-            self._run_for(0.25)
+            self._run_for(0.25 if loop.time() < end_s - seconds + 30 else 2.5)
             if world.violations and not world.tracing:
                 return True
 
@@ -217,7 +217,7 @@ class Simulation:
         daemon = alive.daemon
         if daemon is None or daemon.moves is None:
             return
-        for record in alive.journal().all():
+        for record in alive.records:
             if record.role is Role.TARGET and record.state is State.PREPARED:
                 self._ask(alive, daemon.moves.claim, record)
             elif record.role is Role.SOURCE and record.state is State.RELEASED:
@@ -239,7 +239,7 @@ class Simulation:
     # -- what must hold --------------------------------------------------------------------------------------------
 
     def _unsettled(self) -> bool:
-        return any(machine.on and machine.journal().unsettled() for machine in self.machines.values())
+        return any(machine.on and any(r.unsettled for r in machine.records) for machine in self.machines.values())
 
     def _at_rest(self) -> bool:
         return not self._unrest()
@@ -252,8 +252,9 @@ class Simulation:
                 continue
             found += [
                 f"{machine.name}: {record.role.value} is {record.state.value} {dict(record.details)}"
-                for record in machine.journal().unsettled()
-                if not (self.injector.fenced and record.details.get("owes_abort"))
+                for record in machine.records
+                if record.unsettled
+                and not (self.injector.fenced and record.details.get("owes_abort"))
             ]
             if machine.daemon is None or not machine.daemon.alive or machine.daemon.moves is None:
                 found.append(f"{machine.name}: the daemon is not there")
@@ -311,9 +312,9 @@ class Simulation:
 
     def _owner(self) -> Machine | None:
         """Where the journals say that the service is; None if that is in doubt."""
-        records = [r for r in self.machines[SOURCE].journal().all() if r.role is Role.SOURCE]
+        records = [r for r in self.machines[SOURCE].records if r.role is Role.SOURCE]
         if self.injector.fenced == SOURCE:
-            theirs = [r for r in self.machines[TARGET].journal().all() if r.role is Role.TARGET]
+            theirs = [r for r in self.machines[TARGET].records if r.role is Role.TARGET]
             opened = bool(theirs) and theirs[0].state in (State.OPEN, State.DONE)
             return self.machines[TARGET] if opened else self.machines[SOURCE]
         if not records or records[0].state in (State.ABORTED, State.PRECOPY, State.FREEZING):

@@ -252,6 +252,8 @@ class IncomingMove:
         """Load the image and make the container; the journal knows of each. Returns the container's ID."""
         engine, layers = self._host.engine, self._layers
         assert layers is not None
+        # Written down before: a daemon that ends in between must not leave an image that nobody knows of.
+        await self._journal.note(image_loaded=await layers.would_bring(engine))
         image = await layers.load(engine)
         await self._journal.note(image_loaded=layers.brought)
         names = set(manifest.image.names) - set(layers.names_kept)

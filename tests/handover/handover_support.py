@@ -27,6 +27,7 @@ class FakeEngine:
     def __init__(self, status: str) -> None:
         self.status = status
         self.image_id = "sha256:1"
+        self.restart = "no"
         self.calls: list[str] = []
         self.failing: set[str] = set()
         self.asked: list[str] = []
@@ -51,7 +52,7 @@ class FakeEngine:
                 "StartedAt": NEVER if self.status == "created" else ONCE,
                 "Pid": 7,
             },
-            "HostConfig": {"Runtime": "streamhop"},
+            "HostConfig": {"Runtime": "streamhop", "RestartPolicy": {"Name": self.restart}},
         }
 
     async def inspect_image(self, reference: str) -> dict[str, Any]:
@@ -69,6 +70,10 @@ class FakeEngine:
 
     async def update_restart_policy(self, container: str, policy: dict[str, Any]) -> None:
         self._note("restart", f"restart {policy['Name']}")
+
+    async def start(self, container: str) -> None:
+        self._note("start", "start")
+        self.status = "running"
 
     async def kill(self, container: str) -> None:
         self._note("kill", "kill")

@@ -10,6 +10,7 @@ from streamhop_protocol.messages import Abort, Aborted, Finish, MoveMessage, Que
 from streamhop_protocol.messages import State as StateMessage
 
 from .host import Host, MoveJournal
+from .settling_here import abandon_lost
 from .states import Role, State
 
 _NEVER_STARTS = frozenset({None, State.ABORTED, State.REFUSED})
@@ -18,6 +19,7 @@ _NEVER_STARTS = frozenset({None, State.ABORTED, State.REFUSED})
 async def answer_from_journal(host: Host, session: PeerSession, message: MoveMessage) -> None:
     """Answer a message about a move that is over, or that this host knows nothing of.
 
+    :raises sqlite3.Error: the journal could not be written; nothing was said.
     :raises UnexpectedError: another peer offered the move, another epoch, or a message that is no question.
     """
     record = await asyncio.to_thread(host.journal.latest, message.move, Role.TARGET)
@@ -31,6 +33,9 @@ async def answer_from_journal(host: Host, session: PeerSession, message: MoveMes
     state = record.state if record else None
     match message:
         case Abort() if state in _NEVER_STARTS:
+            await session.send(Aborted(move=message.move, epoch=epoch))
+        case Abort() if record is not None and record.lost and epoch > record.epoch:
+            await abandon_lost(host, record, epoch)
             await session.send(Aborted(move=message.move, epoch=epoch))
         case Finish():
             if state is State.OPEN:

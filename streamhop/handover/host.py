@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,11 @@ from .states import Role, State, StateMachine
 log = logging.getLogger("streamhop.handover")
 
 
+def current_boot() -> str:
+    """What tells this boot of the kernel from every other: proc_sys_kernel(5), ``random/boot_id``."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """This host, as a move sees it."""
@@ -29,6 +34,7 @@ class Host:
     journal: Journal
     restores: RestoreServer
     peers: PeerDirectory
+    boot: str = field(default_factory=current_boot)
 
     def spool(self, move: bytes) -> Path:
         """Where what arrives for ``move`` is kept until it is used; on disk."""

@@ -315,7 +315,7 @@ class IncomingMove:
 
     async def _open(self, pending: PendingRestore) -> None:
         """Start it. From OWNED on only what Docker sees tells whether it runs, see :meth:`_end`."""
-        await self._journal.enter(State.OWNED)
+        await self._journal.enter(State.OWNED, boot=self._host.boot)
         await pending.go()
         await self._journal.enter(State.OPEN, owes_settling_in=True)
         await self._say_started()

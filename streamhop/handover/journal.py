@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .states import DEBTS, ENDED, RESTING, Role, State
+from .states import DEBTS, ENDED, LOST, RESTING, Role, State
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
@@ -43,7 +43,14 @@ class Record:
     @property
     def unsettled(self) -> bool:
         """Whether this host has something left to do, to ask or to tell about the move."""
+        if self.lost:
+            return False
         return self.state not in RESTING[self.role] or self._indebted
+
+    @property
+    def lost(self) -> bool:
+        """Whether the move ended here with the host, at the moment of the start. See :data:`.states.LOST`."""
+        return self.role is Role.TARGET and self.state is State.OWNED and bool(self.details.get(LOST))
 
     @property
     def forgettable(self) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
+import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from streamhop.net import PeerSession, SessionLost
 from streamhop.peering import NotPairedError, PeerTarget
 from streamhop.telemetry.events import EventLog
 from streamhop_protocol.errors import UnexpectedError
-from streamhop_protocol.messages import MoveMessage, Offer, Refuse
+from streamhop_protocol.messages import Abort, MoveMessage, Offer, Refuse
 
 from .answering import answer_from_journal
 from .concurrency import in_worker
@@ -365,12 +365,17 @@ class Moves:
 
         :raises ProtocolError: the peer broke the protocol; the session is of no more use.
         """
-        with contextlib.suppress(SessionLost):
+        try:
             while True:
                 message = await session.receive()
                 if not isinstance(message, MoveMessage):
                     raise UnexpectedError(f"{type(message).__name__} does not belong to a move")
                 await self._dispatch(session, message)
+        except SessionLost:
+            return
+        except sqlite3.Error as error:
+            # Nothing is said that is not on disk. The peer hears the end of the session, and asks again.
+            log.error("%s is not answered, the journal cannot be used: %s", session.peer_name, error)
 
     async def _dispatch(self, session: PeerSession, message: MoveMessage) -> None:
         incoming = self._incoming.get(message.move)
@@ -380,6 +385,9 @@ class Moves:
             await self._offered(session, message)
         else:
             await answer_from_journal(self._host, session, message)
+            if isinstance(message, Abort):
+                # An operator's: what is left of the move here may go now.
+                self.settle(message.move, Role.TARGET)
 
     async def _offered(self, session: PeerSession, offer: Offer) -> None:
         known = await asyncio.to_thread(self._host.journal.latest, offer.move, Role.TARGET)

@@ -18,7 +18,7 @@ from .concurrency import in_worker
 from .host import Host, MoveJournal
 from .journal import Record
 from .source_actions import allow_restart, thaw
-from .states import Role, State
+from .states import LOST, Role, State
 from .target_actions import has_started, provisional_name, remove_never_started, remove_remains
 
 log = logging.getLogger("streamhop.handover")
@@ -91,17 +91,41 @@ async def _settle_target(host: Host, record: Record, journal: MoveJournal) -> No
     if record.state in (State.RECEIVING, State.PREPARED):
         await _remove(host, record)
         await journal.enter(State.ABORTED if record.state is State.RECEIVING else State.REFUSED)
-    elif record.state is State.OWNED:
-        if await _may_have_run(host, record, journal):
-            await journal.enter(State.OPEN, owes_settling_in=True)
-        else:
-            await _remove(host, record)
-            await journal.enter(State.REFUSED)
+    elif record.state is State.OWNED and not record.lost:
+        await _settle_owned(host, record, journal)
+    elif record.details.get("owes_removal"):
+        await _remove(host, record)
+        await journal.note(owes_removal=False)
     if journal.state is State.OPEN or record.details.get("owes_settling_in"):
         await _make_ordinary(host, record, journal)
 
 
-async def _may_have_run(host: Host, record: Record, journal: MoveJournal) -> bool:
+async def _settle_owned(host: Host, record: Record, journal: MoveJournal) -> None:
+    """GO came. What became of it only Docker can say, and only if the host has not gone down since."""
+    if await _may_have_run(host, record):
+        await journal.enter(State.OPEN, owes_settling_in=True)
+    elif record.details.get("boot", host.boot) != host.boot and not record.details.get("never_started"):
+        # It may have run for a moment that is on no disk. What the source holds is older then: not ours to say.
+        log.error("move %s: this host went down as the container started, its memory is lost", record.move.hex()[:8])
+        await journal.note(**{LOST: True})
+    else:
+        await journal.note(never_started=True)
+        await _remove(host, record)
+        await journal.enter(State.REFUSED)
+
+
+async def abandon_lost(host: Host, record: Record, epoch: int) -> None:
+    """Give up a move that ended here with the host: an operator lets the container go on at the source.
+
+    :param record: one that is lost.
+    :param epoch: of the operator's decision.
+    :raises sqlite3.Error: the journal could not be written.
+    """
+    journal = MoveJournal(host.journal, record.move, Role.TARGET, epoch, record.state)
+    await journal.enter(State.REFUSED, owes_removal=True)
+
+
+async def _may_have_run(host: Host, record: Record) -> bool:
     """Whether a container for which GO came runs, ran, or cannot be told from one that did.
 
     :raises EngineError: that cannot be said now.
@@ -112,13 +136,10 @@ async def _may_have_run(host: Host, record: Record, journal: MoveJournal) -> boo
     if not await host.restores.ended(container, RUNTIME_ENDS_S_MAX):
         raise EngineError("the runtime has not said how the restore ended")
     try:
-        if await has_started(host.engine, container):
-            return True
+        return await has_started(host.engine, container)
     except NotFound:
-        # Nobody here removes it before the note below: it ran, and its owner has removed it since.
+        # Nobody here removes it before that is noted: it ran, and its owner has removed it since.
         return True
-    await journal.note(never_started=True)
-    return False
 
 
 async def _make_ordinary(host: Host, record: Record, journal: MoveJournal) -> None:

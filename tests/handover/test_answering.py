@@ -82,6 +82,17 @@ async def test_another_peer_and_another_epoch_change_nothing(
     assert journal.latest(MOVE, Role.TARGET).state is State.OPEN  # type: ignore[union-attr]
 
 
+async def test_only_an_operator_ends_a_move_that_was_lost_with_the_host(journal: Journal, tmp_path: Path) -> None:
+    """P1: simulator seed 379."""
+    written(journal, Role.TARGET, State.OWNED, peer="edge-a", lost=True)
+    assert await answer(journal, tmp_path, ABORT) == [says("owned")]
+    theirs = Abort(move=MOVE, epoch=2, code="failed", reason="")
+    assert await answer(journal, tmp_path, theirs) == [Aborted(move=MOVE, epoch=2)]
+    record = journal.latest(MOVE, Role.TARGET)
+    assert record is not None
+    assert (record.state, record.epoch, record.unsettled) == (State.REFUSED, 2, True)
+
+
 async def test_what_is_no_question_is_refused(journal: Journal, tmp_path: Path) -> None:
     with pytest.raises(UnexpectedError):
         await answer(journal, tmp_path, Offer(move=MOVE, epoch=1, manifest={}))

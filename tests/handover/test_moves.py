@@ -8,14 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from handover_support import MOVE, FakeEngine, host_with, written
+from handover_support import MOVE, FakeEngine, host_with, make_unwritable, written
 
 from streamhop.handover import moves as room
 from streamhop.handover.errors import MoveError
 from streamhop.handover.journal import Journal
 from streamhop.handover.moves import MoveRequest, Moves
 from streamhop.handover.states import Role, State
-from streamhop_protocol.messages import Offer, Refuse
+from streamhop_protocol.messages import Finish, Offer, Refuse
 
 
 async def test_a_bug_in_a_background_task_does_not_end_the_daemon(
@@ -92,4 +92,27 @@ async def test_what_does_not_wait_for_go_cannot_be_claimed(tmp_path: Path) -> No
         moves = Moves(host_with(FakeEngine("gone"), journal, tmp_path), tasks)
         with pytest.raises(MoveError, match="waits for GO"):
             await moves.claim(MOVE)
+    journal.close()
+
+
+async def test_a_journal_that_cannot_be_written_ends_the_session_without_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P10: simulator seed 37. A full disk is no bug: the peer hears nothing false, and asks again."""
+    journal = Journal(tmp_path / "journal.sqlite")
+    written(journal, Role.TARGET, State.OPEN, peer="edge-a")
+    make_unwritable(journal, monkeypatch, State.DONE)
+    said: list[Any] = []
+
+    async def send(message: object) -> None:
+        said.append(message)
+
+    async def receive() -> Finish:
+        return Finish(move=MOVE, epoch=1)
+
+    session: Any = SimpleNamespace(send=send, receive=receive, peer_reference="edge-a", peer_name="edge-a")
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(10):
+        await Moves(host_with(FakeEngine("running"), journal, tmp_path), tasks).on_session(session)
+    assert said == []
+    assert "the journal cannot be used" in caplog.text
     journal.close()

@@ -10,7 +10,7 @@ from handover_support import MOVE, POLICY, FakeEngine, host_with, written
 from streamhop.engine.docker import EngineError
 from streamhop.handover.journal import Journal
 from streamhop.handover.settling import recover
-from streamhop.handover.settling_here import settle_here
+from streamhop.handover.settling_here import abandon_lost, settle_here
 from streamhop.handover.states import Role, State
 from streamhop.handover.target_actions import provisional_name
 
@@ -107,7 +107,7 @@ async def test_a_name_that_stands_for_another_image_by_now_is_kept(journal: Jour
     assert engine.calls == ["remove"]
 
 
-@pytest.mark.parametrize("status", ["running", "paused", "exited"])
+@pytest.mark.parametrize("status", ["running", "paused"])
 async def test_a_target_that_got_go_and_ran_is_never_removed(journal: Journal, tmp_path: Path, status: str) -> None:
     engine = FakeEngine(status)
     states = State.RECEIVING, State.PREPARED, State.OWNED
@@ -193,6 +193,54 @@ async def test_a_container_made_but_not_noted_is_removed_only_if_it_never_ran(
     assert (engine.calls == ["remove"]) is removed
     # Never by the name that it was to have: another move's may be called so.
     assert engine.asked == [provisional_name(MOVE)]
+
+
+async def test_a_target_that_went_down_at_the_start_leaves_it_to_an_operator(journal: Journal, tmp_path: Path) -> None:
+    """P1: simulator seed 379. The container ran for a moment, and neither Docker nor the journal had it on disk."""
+    engine = FakeEngine("created")
+    states = State.RECEIVING, State.PREPARED, State.OWNED
+    written(journal, Role.TARGET, *states, container="c", image_loaded=IMAGE, boot="an earlier one")
+    host = host_with(engine, journal, tmp_path)
+    assert await recover(host) == []
+    record = journal.latest(MOVE, Role.TARGET)
+    assert record is not None
+    assert (record.state, record.lost, record.forgettable) == (State.OWNED, True, False)
+    assert engine.calls == []
+    await abandon_lost(host, record, 2)
+    assert [record.state for record in journal.unsettled()] == [State.REFUSED]
+    assert await recover(host) == []
+    assert engine.calls == ["remove", "rmi web:1"]
+
+
+async def test_a_start_that_was_seen_to_fail_before_the_reboot_is_no_doubt(journal: Journal, tmp_path: Path) -> None:
+    engine = FakeEngine("created")
+    details = {"container": "c", "boot": "an earlier one", "never_started": True}
+    written(journal, Role.TARGET, State.RECEIVING, State.PREPARED, State.OWNED, **details)
+    assert await recover(host_with(engine, journal, tmp_path)) == []
+    assert journal.latest(MOVE, Role.TARGET).state is State.REFUSED  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("policy", "starts"), [("always", True), ("unless-stopped", True), ("on-failure", False)])
+@pytest.mark.parametrize("role", Role)
+async def test_a_crash_while_restarts_were_forbidden_is_followed_by_the_restart(
+    journal: Journal, tmp_path: Path, gates: list[int], role: Role, policy: str, *, starts: bool
+) -> None:
+    """P3: simulator seeds 2 (source) and 176 (target), where the host went down in between."""
+    engine = FakeEngine("exited")
+    state, debt = (State.ABORTED, "owes_thaw") if role is Role.SOURCE else (State.OPEN, "owes_settling_in")
+    written(journal, role, state, container="c", restart_policy={"Name": policy}, **{debt: True})
+    await recover(host_with(engine, journal, tmp_path))
+    assert engine.calls == ["start"] * starts + [f"restart {policy}"]
+
+
+async def test_what_its_owner_stopped_before_restarts_were_forbidden_stays_stopped(
+    journal: Journal, tmp_path: Path, gates: list[int]
+) -> None:
+    engine = FakeEngine("exited")
+    engine.restart = "always"
+    written(journal, Role.SOURCE, State.ABORTED, container="c", restart_policy=POLICY, owes_thaw=True)
+    await recover(host_with(engine, journal, tmp_path))
+    assert engine.calls == ["restart always"]
 
 
 async def test_one_move_that_cannot_be_settled_does_not_stop_the_others(

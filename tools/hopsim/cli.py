@@ -36,6 +36,7 @@ def run_batch(seeds: range, tracing: bool = False) -> list[Outcome]:
                     gc.collect()
             return outcomes
     finally:
+        gc.collect()
         gc.unfreeze()
         gc.enable()
         logging.disable(logging.NOTSET)

@@ -210,6 +210,10 @@ class _Layers:
         self._manifest = manifest
         self.brought: dict[str, str] = {}
 
+    async def would_bring(self, engine: Client) -> dict[str, str]:
+        name, identifier = self._manifest.image_name, self._manifest.image.id
+        return {} if await _has(engine, name, identifier) else {name: identifier}
+
     async def load(self, engine: Client) -> str:
         name, identifier = self._manifest.image_name, self._manifest.image.id
         if not await _has(engine, name, identifier):

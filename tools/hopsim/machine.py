@@ -146,7 +146,7 @@ class Machine:
             Restores(self.runtime, process),
             Peers(self.network, process, self.name),
         )
-        return Host(self.config, fakes[0], self.journal(), fakes[1], fakes[2])
+        return Host(self.config, fakes[0], self.journal(), fakes[1], fakes[2], f"{self.name}, boot {self.boots}")
 
     async def _run(self, daemon: Daemon) -> None:
         """As :mod:`streamhop.daemon` runs it."""

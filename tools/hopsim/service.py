@@ -95,6 +95,10 @@ class Sink:
     def _report(self, copy: Copy) -> None:
         self.newest[copy.life] = max(self.newest[copy.life], copy.n)
 
+    def go_back_to(self, copy: Copy) -> None:
+        """An operator lets an older copy go on: what was executed after it is given up knowingly."""
+        self.newest[copy.life] = copy.n
+
     def is_newest(self, copy: Copy) -> bool:
         """Whether nobody has got further than ``copy``."""
         return copy.executes or (copy.life == self.life and copy.n == self.newest[copy.life])

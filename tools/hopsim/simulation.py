@@ -90,9 +90,7 @@ class Simulation:
                 self._course()
             finally:
                 self._dismantle()
-        return Outcome(
-            world.seed, world.violations, world.lines, self.injector.struck, self.results, world.now_s
-        )
+        return Outcome(world.seed, world.violations, world.lines, self.injector.struck, self.results, world.now_s)
 
     def _course(self) -> None:
         world, loop = self.world, self.world.loop
@@ -115,12 +113,15 @@ class Simulation:
             machine.docker.faults.clear()
             machine.database.next_fault = None
             machine.runtime.fail_next = False
+            machine.content_faults.clear()
             if machine.name != self.injector.fenced:
                 machine.restart_docker()
                 machine.start_daemon()
         if self.injector.fenced is not None:
             self._run_for(FENCE_S)
             self._decide()
+        else:
+            self._reclaim_lost()
         if not self._until(self._at_rest, REST_S_MAX):
             world.violation(f"no rest after {REST_S_MAX:.0f} s: {self._unrest()}")
         self._run_for(3.0)
@@ -221,8 +222,25 @@ class Simulation:
             if record.role is Role.TARGET and record.state is State.PREPARED:
                 self._ask(alive, daemon.moves.claim, record)
             elif record.role is Role.SOURCE and record.state is State.RELEASED:
+                for copy in self._copies_at(alive):
+                    self.world.sink.go_back_to(copy)
                 self._ask(alive, daemon.moves.reclaim, record)
         self._run_for(10.0)
+
+    def _reclaim_lost(self) -> None:
+        """A target that went down as the container started cannot say whether it ran: an operator lets the source go on."""
+        source, target = self.machines[SOURCE], self.machines[TARGET]
+        if not self._until(lambda: any(record.lost for record in target.records) or self._at_rest(), FENCE_S):
+            return
+        for record in source.records:
+            lost = any(theirs.move == record.move and theirs.lost for theirs in target.records)
+            if record.role is Role.SOURCE and record.state is State.RELEASED and lost:
+                assert source.daemon is not None
+                assert source.daemon.moves is not None
+                for copy in self._copies_at(source):
+                    self.world.sink.go_back_to(copy)
+                self._ask(source, source.daemon.moves.reclaim, record)
+                self._run_for(10.0)
 
     def _ask(self, machine: Machine, ask: Any, record: Record) -> None:
         async def asking() -> None:
@@ -254,7 +272,9 @@ class Simulation:
                 f"{machine.name}: {record.role.value} is {record.state.value} {dict(record.details)}"
                 for record in machine.records
                 if record.unsettled
-                and not (self.injector.fenced and record.details.get("owes_abort"))
+                and not (
+                    self.injector.fenced and (record.details.get("owes_abort") or record.details.get("owes_finish"))
+                )
             ]
             if machine.daemon is None or not machine.daemon.alive or machine.daemon.moves is None:
                 found.append(f"{machine.name}: the daemon is not there")
@@ -282,9 +302,14 @@ class Simulation:
         elif runs_at == "source":
             if not any(copy.executes for copy in copies_here) and not lost and not self.injector.user_paused:
                 self.world.violation(f"the user is told that it runs at the source, and it does not: {result}")
-        elif runs_at in ("frozen", "nowhere"):
+        elif runs_at == "nowhere":
             if any(copy.executes for copy in copies_here):
-                self.world.violation(f"the user is told {runs_at}, and it runs at the source")
+                self.world.violation("the user is told that nobody runs, and it runs at the source")
+        elif runs_at == "frozen":
+            # Said when Docker does not answer: it may be frozen, and the daemon goes on trying.
+            records = self.machines[here].records
+            if not any(record.details.get("owes_thaw") or record.state is State.FREEZING for record in records):
+                self.world.violation("the user is told that it is frozen, and the journal does not say so")
         elif runs_at == "ended" and any(copy.executes for copy in copies_here):
             self.world.violation("the user is told that it ended, and it runs at the source")
 

@@ -17,6 +17,8 @@ from typing import Any
 
 from .states import DEBTS, ENDED, LOST, RESTING, Role, State
 
+_AFFIRM = "INSERT INTO affirmed VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET times = times + 1"
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -27,6 +29,7 @@ CREATE TABLE IF NOT EXISTS record (
     details TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS record_of_move ON record (move, role, number);
+CREATE TABLE IF NOT EXISTS affirmed (id INTEGER PRIMARY KEY CHECK (id = 1), times INTEGER NOT NULL);
 """
 
 
@@ -63,7 +66,11 @@ class Record:
 
 
 class Journal:
-    """Journal in one SQLite file. Thread-safe; calls block for a disk sync."""
+    """Journal in one SQLite file. Thread-safe; calls block for a disk sync.
+
+    After a write that failed nothing is read before another one has succeeded: what can be seen then need not be what
+    is on disk, and the other way round. Reading raises :class:`sqlite3.Error` until that is settled.
+    """
 
     def __init__(self, path: Path, database: sqlite3.Connection | None = None) -> None:
         """Open or create the journal.
@@ -78,6 +85,7 @@ class Journal:
         self._database.execute("PRAGMA journal_mode = TRUNCATE")
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.executescript(_SCHEMA)
+        self._doubtful = False
         if database is None:
             path.chmod(0o600)
 
@@ -92,7 +100,7 @@ class Journal:
         :raises sqlite3.Error: it may not be durable; the caller must not act on it.
         """
         with self._lock:
-            self._database.execute(
+            self._write(
                 "INSERT INTO record (move, role, epoch, state, details) VALUES (?, ?, ?, ?, ?)",
                 (move, role.value, epoch, state.value, json.dumps(details)),
             )
@@ -103,7 +111,7 @@ class Journal:
         :raises sqlite3.Error: they may not be durable.
         """
         with self._lock:
-            self._database.execute(
+            self._write(
                 """
                 INSERT INTO record (move, role, epoch, state, details)
                 SELECT move, role, epoch, state, ? FROM record WHERE move = ? AND role = ? ORDER BY number DESC LIMIT 1
@@ -133,9 +141,17 @@ class Journal:
                 [(record.move, record.role.value) for record in forgettable[: max(0, len(forgettable) - keep)]],
             )
 
+    def _write(self, statement: str, values: tuple[Any, ...] = ()) -> None:
+        self._doubtful = True
+        self._database.execute(statement, values)
+        # It is synced, and everything before it with it.
+        self._doubtful = False
+
     def _records(self, where: str = "", values: tuple[Any, ...] = ()) -> list[Record]:
         """The newest record of each move and role with all its details, in the order in which the moves began."""
         with self._lock:
+            if self._doubtful:
+                self._write(_AFFIRM)
             rows = self._database.execute(
                 f"SELECT move, role, epoch, state, details FROM record {where} ORDER BY number",  # noqa: S608 - no values
                 values,

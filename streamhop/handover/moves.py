@@ -237,7 +237,7 @@ class Moves:
             log.exception("a bug ended a move of %s", operation.request.container)
             operation.end(MoveError(f"internal error: {error!r}", "report this, with the daemon's log").as_json())
         finally:
-            await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)
+            await self._forget_ended()
 
     async def _move_away(self, operation: Operation, peer: PeerTarget) -> dict[str, Any]:
         request, events = operation.request, operation.log
@@ -279,7 +279,10 @@ class Moves:
         except asyncio.CancelledError:
             raise error from None
         # The journal, not the task's result: what is left to tell the peer makes no difference to where it runs.
-        record = await asyncio.to_thread(self._host.journal.latest, move.id, Role.SOURCE)
+        try:
+            record = await asyncio.to_thread(self._host.journal.latest, move.id, Role.SOURCE)
+        except sqlite3.Error:
+            raise error from None
         if record is not None and record.state is State.DONE:
             return move.report()
         if record is not None and record.state is State.ABORTED and not record.details.get("owes_thaw"):
@@ -414,7 +417,14 @@ class Moves:
             # From here on the journal answers for the move.
             del self._incoming[move.id]
             self.settle(move.id, Role.TARGET)
-        await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)
+        await self._forget_ended()
+
+    async def _forget_ended(self) -> None:
+        try:
+            await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)
+        except sqlite3.Error as error:
+            # It is tried again after the next move.
+            log.error("the journal cannot be kept short: %s", error)
 
 
 async def _survived(work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:

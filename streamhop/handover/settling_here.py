@@ -6,6 +6,7 @@ The same steps serve a move that has just failed and one that a daemon finds whe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 from collections.abc import Mapping
@@ -64,6 +65,9 @@ async def _settle_source(host: Host, record: Record, journal: MoveJournal) -> No
         await journal.enter(State.ABORTED, owes_thaw=True, owes_abort=True)
     if owes_thaw:
         await _thaw(host, record)
+        with contextlib.suppress(OSError):
+            # While the debt is on record; what could not be removed is tried again below.
+            await remove_tree(host.dump_dir(record.move))
         await journal.note(owes_thaw=False)
     if journal.state in (State.ABORTED, State.DONE):
         await remove_tree(host.dump_dir(record.move))

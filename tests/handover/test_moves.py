@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -92,6 +93,26 @@ async def test_what_does_not_wait_for_go_cannot_be_claimed(tmp_path: Path) -> No
         moves = Moves(host_with(FakeEngine("gone"), journal, tmp_path), tasks)
         with pytest.raises(MoveError, match="waits for GO"):
             await moves.claim(MOVE)
+    journal.close()
+
+
+async def test_a_journal_that_cannot_be_kept_short_does_not_end_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P14: a full disk at the end of a move raised in a task whose failure ends the daemon."""
+    journal = Journal(tmp_path / "journal.sqlite")
+
+    def full(_: int) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(journal, "forget_ended", full)
+    async with asyncio.TaskGroup() as tasks:
+        moves = Moves(host_with(FakeEngine("gone"), journal, tmp_path), tasks)
+        operation = moves.start(MoveRequest("web", "10.0.0.1"))
+        while operation.result is None:  # noqa: ASYNC110 - done by a task of the daemon's
+            await asyncio.sleep(0)
+    assert operation.result["exit_code"] == 12
+    assert "cannot be kept short" in caplog.text
     journal.close()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from handover_support import MOVE, POLICY, FakeEngine, host_with, written
@@ -46,6 +48,25 @@ async def test_a_thaw_that_fails_stays_owed_until_it_is_done(
     again = await settle_here(host, found[0])
     assert engine.status == "running"
     assert not again.details["owes_thaw"]
+
+
+async def test_a_thaw_whose_note_fails_half_way_leaves_no_dump(
+    journal: Journal, tmp_path: Path, gates: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P13: simulator seed 6359. The note got to the disk and failed all the same; nobody looks at the move again."""
+    record = written(journal, Role.SOURCE, State.PRECOPY, State.FREEZING, container="c", peer="p:1")
+    host = host_with(FakeEngine("paused"), journal, tmp_path)
+    host.dump_dir(MOVE).mkdir(parents=True)
+    note = journal.note
+
+    def noted_but_failed(*args: Any, **details: Any) -> None:
+        note(*args, **details)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(journal, "note", noted_but_failed)
+    with pytest.raises(sqlite3.Error):
+        await settle_here(host, record)
+    assert not host.dump_dir(MOVE).exists()
 
 
 async def test_a_debt_outlives_the_bound_on_ended_moves(journal: Journal, tmp_path: Path, gates: list[int]) -> None:

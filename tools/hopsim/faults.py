@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .disk import NOT_WRITTEN, WRITTEN
+from .disk import FAULTS
 from .docker import AFTER, BEFORE, set_frozen
 from .loop import Process
 from .machine import Machine
@@ -34,6 +34,7 @@ _KINDS: dict[str, float] = {
     "one way": 3,
     "refuse": 1,
     "journal": 4,
+    "journal and power": 2,
     "disk full": 2,
     "slow disk": 0.5,
     "runtime dies": 1,
@@ -267,7 +268,12 @@ class Injector:
     # -- disks and content -----------------------------------------------------------------------------------------
 
     def _journal(self, fault: Fault, machine: Machine, _: Machine) -> bool:
-        machine.database.next_fault = WRITTEN if fault.variant < 0.5 else NOT_WRITTEN
+        machine.database.next_fault = FAULTS[int(fault.variant * len(FAULTS))]
+        return True
+
+    def _journal_and_power(self, fault: Fault, machine: Machine, other: Machine) -> bool:
+        self._journal(fault, machine, other)
+        self._later(0.02 * fault.lasts_s, self._power_off, fault, machine, other)
         return True
 
     def _disk_full(self, fault: Fault, machine: Machine, _: Machine) -> bool:

@@ -255,6 +255,7 @@ class Machine:
             self.daemon.alive = False
         self.kill_guards()
         self.docker.power_lost()
+        self.database.power_lost()
         self.runtime.power_lost()
         shutil.rmtree(self.config.run_dir, ignore_errors=True)
         self.config.run_dir.mkdir()

@@ -3,11 +3,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SEED ?= 1
+N ?= 10000
 STAMP := $(VENV)/.complete
 APT := debootstrap iproute2 nftables procps gcc libc6-dev ca-certificates util-linux python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test test-unit test-lab check format clean
+.PHONY: help setup prepare demo test test-unit test-lab sim check format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -36,12 +38,15 @@ test-unit: setup ## the tests that need no lab
 test-lab: prepare ## the tests on real hosts
 	$(BIN)/python -m pytest -m lab
 
+sim: setup ## simulate moves under faults: N seeds from SEED on; TRACE=1 prints all that happens
+	$(BIN)/python -W ignore -m hopsim.cli --seed $(SEED) --number $(N) $(if $(TRACE),--trace)
+
 check: setup ## style, types, import directions, duplicated code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pylint --disable=all --enable=duplicate-code streamhop protocol/streamhop_protocol tools/hoplab
+	$(BIN)/pylint --disable=all --enable=duplicate-code streamhop protocol/streamhop_protocol tools/hoplab tools/hopsim
 
 format: setup ## let ruff lay out the code
 	$(BIN)/ruff check --fix .

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from hopsim.cli import coverage, run_batch
 from hopsim.simulation import Outcome
-
 from streamhop.handover import settling_here
-from streamhop.handover.host import Host, MoveJournal
+from streamhop.handover.host import MoveJournal
 from streamhop.handover.incoming import IncomingMove
-from streamhop.handover.journal import Journal, Record
+from streamhop.handover.journal import Journal
 from streamhop.handover.outgoing import OutgoingMove
 from streamhop.handover.states import State
 

@@ -131,6 +131,11 @@ class Docker:
         container.status, container.started = "running", True
         self.world.trace(f"{self.host}: {container.name} starts from disk")
 
+    def note_start(self, container: Container) -> None:
+        """dockerd has heard that the container runs, if it still does."""
+        if container.copy is not None:
+            container.status, container.started = "running", True
+
     def adopt_copy(self, container: Container, copy: Copy) -> None:
         """The container's processes are there."""
         container.copy = copy
@@ -316,10 +321,9 @@ class Client:
                 await asyncio.sleep(docker.world.lasts(0.01, 0.2))
                 if found.id not in docker.containers:
                     raise NotFound("it was removed", 404)
-                if found.copy is not None:
-                    found.status, found.started = "running", True
-                return
-            docker.cold_start(found)
+                docker.note_start(found)
+            else:
+                docker.cold_start(found)
 
         await self._call("start", act)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .disk import FAULTS
@@ -123,7 +123,7 @@ class Injector:
         self.struck: Counter[tuple[str, str, str]] = Counter()
         """(kind and side, state of the source, state of the target) of each fault that struck."""
 
-        self.cancel = lambda: False
+        self.cancel: Callable[[], bool] = lambda: False
         self.mending = 0
         """Faults that are not mended yet."""
 
@@ -165,12 +165,12 @@ class Injector:
             self.last_struck_s = world.now_s
             self.struck[f"{fault.kind} {fault.side}", source, target] += 1
 
-    def _later(self, delay_s: float, mend: object, *args: object) -> None:
+    def _later(self, delay_s: float, mend: Callable[..., object], *args: object) -> None:
         self.mending += 1
 
         def do() -> None:
             self.mending -= 1
-            mend(*args)  # type: ignore[operator]
+            mend(*args)
 
         self.world.at_world(delay_s, do)
 
@@ -241,7 +241,8 @@ class Injector:
         return True
 
     def _runtime_dies(self, fault: Fault, machine: Machine, _: Machine) -> bool:
-        return any([machine.runtime.kill_supervisor(container) for container in list(machine.runtime.restores)])
+        struck = [machine.runtime.kill_supervisor(container) for container in list(machine.runtime.restores)]
+        return any(struck)
 
     # -- the link --------------------------------------------------------------------------------------------------
 

@@ -111,7 +111,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def run_while(self, going: Callable[[], bool], until_s: float) -> bool:
         """Run while ``going()``, asked whenever time is about to pass; False if ``until_s`` came first."""
-        events._set_running_loop(self)
+        events._set_running_loop(self)  # noqa: SLF001 - what every loop has to call
         try:
             while True:
                 self._run_ready()
@@ -126,7 +126,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 while timers and timers[0][0] <= self._now_s:
                     self._ready.append(heapq.heappop(timers)[2])
         finally:
-            events._set_running_loop(None)
+            events._set_running_loop(None)  # noqa: SLF001
 
     def _run_ready(self) -> None:
         ready = self._ready
@@ -143,18 +143,20 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                     continue
             try:
                 handle.context.run(handle.callback, *handle.args)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever nobody handled is a finding
                 self.bugs.append(f"{error!r} in {handle.callback!r}")
 
     def spawn(self, process: Process, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run ``coro`` as part of ``process``."""
         context = contextvars.Context()
         context.run(PROCESS.set, process)
-        return self.create_task(coro, context=context)
+        task: asyncio.Task[Any] = self.create_task(coro, context=context)
+        return task
 
     def at_world(self, delay_s: float, callback: Callable[..., Any], *args: Any) -> Handle:
         """Call back after ``delay_s`` as nobody's: no kill prevents it."""
-        return self.call_at(self._now_s + delay_s, callback, *args, context=contextvars.Context())
+        handle: Handle = self.call_at(self._now_s + delay_s, callback, *args, context=contextvars.Context())
+        return handle
 
     # -- what asyncio asks of a loop -------------------------------------------------------------------------------
 
@@ -175,7 +177,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._ready.clear()
         self._timers.clear()
 
-    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+    def call_soon(  # type: ignore[override]  # handles of its own
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> Any:
         if self._closed:
             raise RuntimeError("the loop is closed")
         if context is None:
@@ -184,12 +188,16 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._ready.append(handle)
         return handle
 
-    call_soon_threadsafe = call_soon
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
-    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> Any:
         return self.call_at(self._now_s + delay, callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> Any:
         if self._closed:
             raise RuntimeError("the loop is closed")
         if context is None:  # an empty one counts as false
@@ -208,7 +216,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             process.adopt(task)
         return task
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> Any:
         """The call happens in one piece, some time later, whether or not the caller still waits for it then."""
         future = self.create_future()
         process = PROCESS.get()
@@ -236,7 +246,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         if error is None:
             try:
                 result = func(*args)
-            except Exception as raised:
+            except Exception as raised:  # noqa: BLE001 - it is the caller's
                 error = raised
         if stepped is not None:
             stepped(f"after {name}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from streamhop.config import Address, Config
 from streamhop.handover.concurrency import concluded
@@ -29,6 +29,9 @@ from .network import Network
 from .restores import Restores, Runtime
 from .service import Image
 from .world import World
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Peers:
@@ -200,13 +203,13 @@ class Machine:
         daemon = self.daemon
         if daemon is None or not daemon.alive or daemon.moves is None:
             return None
-        return self.in_daemon(lambda: daemon.moves.start(MoveRequest(container, peer, new_name)))  # type: ignore[union-attr]
+        return self.in_daemon(daemon.moves.start, MoveRequest(container, peer, new_name))
 
-    def in_daemon(self, act: Any) -> Any:
+    def in_daemon(self, act: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         """Call ``act`` as the daemon does what its control API is asked for."""
         context = contextvars.Context()
         context.run(PROCESS.set, self.daemon)
-        return context.run(act)
+        return context.run(act, *args, **options)
 
     # -- guards ----------------------------------------------------------------------------------------------------
 

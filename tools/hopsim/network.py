@@ -368,5 +368,5 @@ async def _serve(world: World, end: End, serve: Callable[[Any], Awaitable[None]]
             await serve(end)
     except ProtocolError as error:
         world.trace(f"{end.process.name}: a session was ended: {error}")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a finding
         world.loop.bugs.append(f"a session's handler failed: {error!r}")

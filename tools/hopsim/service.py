@@ -64,8 +64,7 @@ class Sink:
         """A service that starts from what is on disk."""
         self.life += 1
         self.newest[self.life] = 0
-        copy = Copy(where, self.life, 0)
-        return copy
+        return Copy(where, self.life, 0)
 
     def update(self, copy: Copy, now_s: float, *, alive: bool = True) -> None:
         """Note that ``copy`` may have begun or ended to execute."""

@@ -161,7 +161,7 @@ class Simulation:
         def cancel() -> bool:
             if daemon is None or not daemon.alive or daemon.moves is None:
                 return False
-            return bool(self.machines[here].in_daemon(lambda: daemon.moves.cancel(operation.id)))  # type: ignore[union-attr]
+            return self.machines[here].in_daemon(daemon.moves.cancel, operation.id)
 
         self.injector.cancel = cancel
         return operation
@@ -228,7 +228,7 @@ class Simulation:
         self._run_for(10.0)
 
     def _reclaim_lost(self) -> None:
-        """A target that went down as the container started cannot say whether it ran: an operator lets the source go on."""
+        """A target that went down at the start cannot say whether it ran: an operator lets the source go on."""
         source, target = self.machines[SOURCE], self.machines[TARGET]
         if not self._until(lambda: any(record.lost for record in target.records) or self._at_rest(), FENCE_S):
             return

@@ -378,9 +378,11 @@ class IncomingMove:
             await self._session.send(self._last_word(before, failure, error))
 
     async def _settle(self) -> None:
+        if self.state is None:
+            # Whatever the journal has, or says that it has: a move that got no further has no use for it.
+            await remove_tree(self._spool)
         record = await self._journal.latest()
         if record is None:
-            await remove_tree(self._spool)
             return
         try:
             await settle_here(self._host, record)

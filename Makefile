@@ -3,11 +3,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SEED ?= 1
+N ?= 10000
 STAMP := $(VENV)/.complete
 APT := debootstrap iproute2 nftables procps gcc libc6-dev ca-certificates util-linux python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test test-unit test-lab fuzz lab-endurance check format clean
+.PHONY: help setup prepare demo test test-unit test-lab sim fuzz lab-endurance check format clean
 
 MINUTES ?= 10
 
@@ -40,15 +42,19 @@ test-lab: prepare ## the tests on real hosts
 
 fuzz: setup ## all decoders of a peer's bytes, MINUTES=10 in all; what is found stays in build/fuzz
 	PYTHONPATH=tests $(BIN)/python -m fuzz.run --minutes $(MINUTES)
+
 lab-endurance: prepare ## one container, MOVES=500 moves back and forth: does anything grow? writes build/endurance.json
 	MOVES=$(or $(MOVES),500) $(BIN)/python -m endurance
+
+sim: setup ## simulate moves under faults: N seeds from SEED on; TRACE=1 prints all that happens
+	$(BIN)/python -W ignore -m hopsim.cli --seed $(SEED) --number $(N) $(if $(TRACE),--trace)
 
 check: setup ## style, types, import directions, duplicated code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pylint --disable=all --enable=duplicate-code streamhop protocol/streamhop_protocol tools/hoplab
+	$(BIN)/pylint --disable=all --enable=duplicate-code streamhop protocol/streamhop_protocol tools/hoplab tools/hopsim
 
 format: setup ## let ruff lay out the code
 	$(BIN)/ruff check --fix .

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import Any
 
-from streamhop.engine.docker import NotFound
 from streamhop.net import PeerSession
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Abort, Aborted, Finish, MoveMessage, Query, Release
 from streamhop_protocol.messages import State as StateMessage
 
-from .failures import EXPECTED, plain
+from .failures import EXPECTED
 from .host import Host, MoveJournal
 from .journal import Record
-from .settling_here import remove_tree
 from .states import Role, State
 
 log = logging.getLogger("streamhop.handover")
@@ -27,6 +24,8 @@ _NEVER_STARTS = frozenset({None, State.ABORTED, State.REFUSED})
 async def answer_from_journal(host: Host, session: PeerSession, message: MoveMessage) -> None:
     """Answer a message about a move that is over, or that this host knows nothing of.
 
+    :raises sqlite3.Error: the journal could not be written; nothing was said.
+    :raises sqlite3.Error: the journal could not be written; nothing was said.
     :raises UnexpectedError: another peer offered the move, another epoch, or a message that is no question.
     """
     record = await asyncio.to_thread(host.journal.latest, message.move, Role.TARGET)
@@ -69,20 +68,14 @@ async def _health(host: Host, record: Record | None) -> dict[str, Any]:
 
 
 async def _give_way(host: Host, record: Record, epoch: int) -> Record:
-    """An operator has reclaimed the move at the source while this host was away: what runs or ran here goes.
+    """An operator has reclaimed the move at the source while this host was away: what runs or ran here has to go.
 
-    :returns: the record now, as it was if Docker would not: the source asks again.
+    :returns: the record now. The removal is owed by it.
+    :raises sqlite3.Error: the journal could not be written.
     """
     if record.state not in (State.OWNED, State.OPEN):
         return record
     log.warning("move %s was reclaimed at the source while this host was away: it goes here", record.move.hex())
-    try:
-        with contextlib.suppress(NotFound):
-            await host.engine.remove(str(record.details.get("container")), force=True)
-        await remove_tree(host.spool(record.move))
-        journal = MoveJournal(host.journal, record.move, Role.TARGET, epoch, record.state)
-        await journal.enter(State.ABORTED, owes_settling_in=False)
-        return await journal.latest() or record
-    except EXPECTED as error:
-        log.error("move %s: it could not be removed yet: %s", record.move.hex()[:8], plain(error))
-        return record
+    journal = MoveJournal(host.journal, record.move, Role.TARGET, epoch, record.state)
+    await journal.enter(State.ABORTED, owes_settling_in=False, owes_removal=True)
+    return await journal.latest() or record

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import sqlite3
 
 from streamhop.net import PeerSession, SessionLost
 from streamhop_protocol.errors import UnexpectedError
-from streamhop_protocol.messages import MoveMessage, Offer, Refuse
+from streamhop_protocol.messages import Abort, MoveMessage, Offer, Refuse
 
 from .answering import answer_from_journal
 from .background import Background
@@ -46,12 +46,17 @@ class Arrivals:
 
         :raises ProtocolError: the peer broke the protocol; the session is of no more use.
         """
-        with contextlib.suppress(SessionLost):
+        try:
             while True:
                 message = await session.receive()
                 if not isinstance(message, MoveMessage):
                     raise UnexpectedError(f"{type(message).__name__} does not belong to a move")
                 await self._dispatch(session, message)
+        except SessionLost:
+            return
+        except sqlite3.Error as error:
+            # Nothing is said that is not on disk. The peer hears the end of the session, and asks again.
+            log.error("%s is not answered, the journal cannot be used: %s", session.peer_name, error)
 
     async def _dispatch(self, session: PeerSession, message: MoveMessage) -> None:
         incoming = self._incoming.get(message.move)
@@ -64,6 +69,9 @@ class Arrivals:
             incoming.take(session, message)
         else:
             await answer_from_journal(self._host, session, message)
+            if isinstance(message, Abort):
+                # An operator's: what is left of the move here may go now.
+                self._settlements.settle(message.move, Role.TARGET)
 
     async def _offered(self, session: PeerSession, offer: Offer) -> None:
         known = await asyncio.to_thread(self._host.journal.latest, offer.move, Role.TARGET)
@@ -92,7 +100,11 @@ class Arrivals:
             log.exception("a bug ended move %s", move.id.hex()[:8])
         finally:
             await uninterrupted(self._hand_to_journal(move.id))
-        await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)
+        try:
+            await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)
+        except sqlite3.Error as error:
+            # It is tried again after the next move.
+            log.error("the journal cannot be kept short: %s", error)
 
     async def _hand_to_journal(self, move: bytes) -> None:
         """From here on the journal answers for the move; what is left of it is settled, or another attempt begins."""

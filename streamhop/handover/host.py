@@ -26,6 +26,11 @@ def kept_content(config: Config) -> KeptContent:
     return KeptContent(config.state_dir / "kept", seconds_max=config.kept_s_max, bytes_max=config.kept_bytes_max)
 
 
+def current_boot() -> str:
+    """What tells this boot of the kernel from every other: proc_sys_kernel(5), ``random/boot_id``."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """This host, as a move sees it."""
@@ -40,6 +45,7 @@ class Host:
     """Held while it is settled which layers a move counts on, or which images go; see :mod:`.brought_images`."""
     image_loads: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while an image is loaded: the next move of the same image then finds it."""
+    boot: str = field(default_factory=current_boot)
 
     def spool(self, move: bytes) -> Path:
         """Where what arrives for ``move`` is kept until it is used; on disk."""

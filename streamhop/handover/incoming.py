@@ -297,6 +297,8 @@ class IncomingMove:
         engine, layers = self._host.engine, self._layers
         assert layers is not None
         async with self._host.image_loads:
+            # Written down before: a daemon that ends in between must not leave an image that nobody knows of.
+            await self._journal.note(image_loaded=await layers.would_bring(engine))
             image = await layers.load(engine)
             await self._journal.note(image=image, image_loaded=layers.brought)
         names = set(manifest.image.names) - set(layers.names_kept)
@@ -360,7 +362,7 @@ class IncomingMove:
 
     async def _open(self, pending: PendingRestore) -> None:
         """Start it. From OWNED on only what Docker sees tells whether it runs, see :meth:`_end`."""
-        await self._journal.enter(State.OWNED)
+        await self._journal.enter(State.OWNED, boot=self._host.boot)
         await pending.go()
         await self._journal.enter(State.OPEN, owes_settling_in=True)
         await self._say_started()
@@ -427,9 +429,11 @@ class IncomingMove:
             await self._session.send(self._last_word(before, failure, error))
 
     async def _settle(self) -> None:
+        if self.state is None:
+            # Whatever the journal has, or says that it has: a move that got no further has no use for it.
+            await in_worker(self._host.kept.end, self._spool)
         record = await self._journal.latest()
         if record is None:
-            await in_worker(self._host.kept.end, self._spool)
             return
         try:
             await settle_here(self._host, record)

@@ -17,7 +17,9 @@ from typing import Any
 
 from . import operation_log
 from .operation_log import OperationLog
-from .states import DEBTS, ENDED, FIRST, RESTING, Role, State
+from .states import DEBTS, ENDED, FIRST, LOST, RESTING, Role, State
+
+_AFFIRM = "INSERT INTO affirmed VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET times = times + 1"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
@@ -29,6 +31,7 @@ CREATE TABLE IF NOT EXISTS record (
     details TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS record_of_move ON record (move, role, number);
+CREATE TABLE IF NOT EXISTS affirmed (id INTEGER PRIMARY KEY CHECK (id = 1), times INTEGER NOT NULL);
 """
 
 
@@ -45,7 +48,14 @@ class Record:
     @property
     def unsettled(self) -> bool:
         """Whether this host has something left to do, to ask or to tell about the move."""
+        if self.lost:
+            return False
         return self.state not in RESTING[self.role] or self._indebted
+
+    @property
+    def lost(self) -> bool:
+        """Whether the move ended here with the host, at the moment of the start. See :data:`.states.LOST`."""
+        return self.role is Role.TARGET and self.state is State.OWNED and bool(self.details.get(LOST))
 
     @property
     def forgettable(self) -> bool:
@@ -58,7 +68,11 @@ class Record:
 
 
 class Journal:
-    """Journal in one SQLite file. Thread-safe; calls block for a disk sync."""
+    """Journal in one SQLite file. Thread-safe; calls block for a disk sync.
+
+    After a write that failed nothing is read before another one has succeeded: what can be seen then need not be what
+    is on disk, and the other way round. Reading raises :class:`sqlite3.Error` until that is settled.
+    """
 
     def __init__(self, path: Path, database: sqlite3.Connection | None = None) -> None:
         """Open or create the journal.
@@ -75,6 +89,7 @@ class Journal:
         self._database.executescript(_SCHEMA + operation_log.SCHEMA)
         self.operations = OperationLog(self._database, self._lock)
         """What users asked for and were told; no promise is kept there."""
+        self._doubtful = False
         if database is None:
             path.chmod(0o600)
 
@@ -89,7 +104,7 @@ class Journal:
         :raises sqlite3.Error: it may not be durable; the caller must not act on it.
         """
         with self._lock:
-            self._database.execute(
+            self._write(
                 "INSERT INTO record (move, role, epoch, state, details) VALUES (?, ?, ?, ?, ?)",
                 (move, role.value, epoch, state.value, json.dumps(details)),
             )
@@ -100,7 +115,7 @@ class Journal:
         :raises sqlite3.Error: they may not be durable.
         """
         with self._lock:
-            self._database.execute(
+            self._write(
                 """
                 INSERT INTO record (move, role, epoch, state, details)
                 SELECT move, role, epoch, state, ? FROM record WHERE move = ? AND role = ? ORDER BY number DESC LIMIT 1
@@ -130,9 +145,17 @@ class Journal:
                 [(record.move, record.role.value) for record in forgettable[: max(0, len(forgettable) - keep)]],
             )
 
+    def _write(self, statement: str, values: tuple[Any, ...] = ()) -> None:
+        self._doubtful = True
+        self._database.execute(statement, values)
+        # It is synced, and everything before it with it.
+        self._doubtful = False
+
     def _records(self, where: str = "", values: tuple[Any, ...] = ()) -> list[Record]:
         """The newest record of each move and role with all its details, in the order in which the moves began."""
         with self._lock:
+            if self._doubtful:
+                self._write(_AFFIRM)
             rows = self._database.execute(
                 f"SELECT move, role, epoch, state, details FROM record {where} ORDER BY number",  # noqa: S608 - no values
                 values,

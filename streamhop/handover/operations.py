@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -257,7 +258,10 @@ class Operations:
         except asyncio.CancelledError:
             raise error from None
         # The journal, not the task's result: what is left to tell the peer makes no difference to where it runs.
-        record = await asyncio.to_thread(self._host.journal.latest, outgoing.id, Role.SOURCE)
+        try:
+            record = await asyncio.to_thread(self._host.journal.latest, outgoing.id, Role.SOURCE)
+        except sqlite3.Error:
+            raise error from None
         if record is not None and record.state is State.DONE:
             return outgoing.report()
         if record is not None and record.state is State.ABORTED and not record.details.get("owes_thaw"):

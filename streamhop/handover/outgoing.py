@@ -421,7 +421,7 @@ class OutgoingMove:
         try:
             record = await self._journal.latest()
         except EXPECTED:
-            return self._journal.state is not State.PRECOPY
+            return self._journal.state not in (None, State.PRECOPY)
         return record is not None and (record.state is State.FREEZING or bool(record.details.get("owes_thaw")))
 
     async def _undo(self) -> BaseException | None:

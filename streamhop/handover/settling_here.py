@@ -20,7 +20,7 @@ from .concurrency import in_worker
 from .host import Host, MoveJournal
 from .journal import Record
 from .source_actions import allow_restart, thaw
-from .states import Role, State
+from .states import LOST, Role, State
 from .target_actions import has_started, provisional_name, remove_never_started
 
 log = logging.getLogger("streamhop.handover")
@@ -66,6 +66,9 @@ async def _settle_source(host: Host, record: Record, journal: MoveJournal) -> No
         await journal.enter(State.ABORTED, owes_thaw=True, owes_abort=True)
     if owes_thaw:
         await _thaw(host, record)
+        with contextlib.suppress(OSError):
+            # While the debt is on record; what could not be removed is tried again below.
+            await remove_tree(host.dump_dir(record.move))
         await journal.note(owes_thaw=False)
     if journal.state in (State.ABORTED, State.DONE):
         await remove_tree(host.dump_dir(record.move))
@@ -93,17 +96,30 @@ async def _settle_target(host: Host, record: Record, journal: MoveJournal) -> No
     if record.state in (State.RECEIVING, State.PREPARED):
         await _remove(host, record)
         await journal.enter(State.ABORTED if record.state is State.RECEIVING else State.REFUSED)
-    elif record.state is State.OWNED:
-        if await _may_have_run(host, record, journal):
-            await journal.enter(State.OPEN, owes_settling_in=True)
-        else:
-            await _remove(host, record)
-            await journal.enter(State.REFUSED)
+    elif record.state is State.OWNED and not record.lost:
+        await _settle_owned(host, record, journal)
+    elif record.details.get("owes_removal"):
+        await _remove(host, record)
+        await journal.note(owes_removal=False)
     if journal.state is State.OPEN or record.details.get("owes_settling_in"):
         await _make_ordinary(host, record, journal)
 
 
-async def _may_have_run(host: Host, record: Record, journal: MoveJournal) -> bool:
+async def _settle_owned(host: Host, record: Record, journal: MoveJournal) -> None:
+    """GO came. What became of it only Docker can say, and only if the host has not gone down since."""
+    if await _may_have_run(host, record):
+        await journal.enter(State.OPEN, owes_settling_in=True)
+    elif record.details.get("boot", host.boot) != host.boot and not record.details.get("never_started"):
+        # It may have run for a moment that is on no disk. What the source holds is older then: not ours to say.
+        log.error("move %s: this host went down as the container started, its memory is lost", record.move.hex()[:8])
+        await journal.note(**{LOST: True})
+    else:
+        await journal.note(never_started=True)
+        await _remove(host, record)
+        await journal.enter(State.REFUSED)
+
+
+async def _may_have_run(host: Host, record: Record) -> bool:
     """Whether a container for which GO came runs, ran, or cannot be told from one that did.
 
     :raises EngineError: that cannot be said now.
@@ -114,13 +130,10 @@ async def _may_have_run(host: Host, record: Record, journal: MoveJournal) -> boo
     if not await host.restores.ended(container, RUNTIME_ENDS_S_MAX):
         raise EngineError("the runtime has not said how the restore ended")
     try:
-        if await has_started(host.engine, container):
-            return True
+        return await has_started(host.engine, container)
     except NotFound:
-        # Nobody here removes it before the note below: it ran, and its owner has removed it since.
+        # Nobody here removes it before that is noted: it ran, and its owner has removed it since.
         return True
-    await journal.note(never_started=True)
-    return False
 
 
 async def _make_ordinary(host: Host, record: Record, journal: MoveJournal) -> None:

@@ -11,6 +11,9 @@ from typing import Any
 from streamhop.engine.docker import Conflict, Engine, NotFound
 from streamhop.engine.netgate import close_gate, open_gate
 
+_NEVER = ("", "no")
+"""How Docker writes that a container is not restarted."""
+
 
 async def freeze(engine: Engine, container: str, init_pid: int) -> bool:
     """Close the network gate, then pause.
@@ -48,9 +51,24 @@ async def forbid_restart(engine: Engine, container: str) -> None:
 
 
 async def allow_restart(engine: Engine, container: str, policy: Mapping[str, Any]) -> None:
-    """Give the container its restart policy back."""
-    if policy.get("Name") not in (None, "", "no"):
-        await engine.update_restart_policy(container, dict(policy))
+    """Give the container its restart policy back, and the start that dockerd or a reboot would have given it meanwhile.
+
+    That is a start from disk, as after any crash.
+    """
+    if policy.get("Name") in (None, *_NEVER):
+        return
+    found = await engine.inspect_container(container)
+    was_forbidden = (found["HostConfig"].get("RestartPolicy") or {}).get("Name", "no") in _NEVER
+    if was_forbidden and not found["State"]["Running"] and _restarts(policy, found["State"]):
+        await engine.start(container)
+    await engine.update_restart_policy(container, dict(policy))
+
+
+def _restarts(policy: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+    """Whether dockerd, when it starts, starts a container of this policy that ended as ``state`` says."""
+    return policy["Name"] in ("always", "unless-stopped") or (
+        policy["Name"] == "on-failure" and state.get("ExitCode", 0) != 0
+    )
 
 
 async def remove_moved(engine: Engine, container: str) -> None:

@@ -51,14 +51,19 @@ RESTING = {
 }
 """States in which a side has nothing to do or to ask, debts apart."""
 
-DEBTS = ("owes_thaw", "owes_abort", "owes_finish", "owes_settling_in")
+DEBTS = ("owes_thaw", "owes_abort", "owes_finish", "owes_settling_in", "owes_removal")
 """Details of a record that say what is still owed:
 
 * ``owes_thaw`` (source, ABORTED): the container may still be frozen, its gate closed, its restart policy ``no``.
 * ``owes_abort`` (source, ABORTED): the target may not know, and may hold a restored image behind its gate.
 * ``owes_finish`` (source, DONE): the target may not know that the copy here is gone.
 * ``owes_settling_in`` (target, OPEN): the container may lack its restart policy, and its spool may still be there.
+* ``owes_removal`` (target, ABORTED by an operator): the container, its image and its spool may still be there.
 """
+
+LOST = "lost"
+"""A detail of a target's OWNED: the host went down around the start, and nobody can say whether the container ran for a
+moment. An operator decides, at the source: see :meth:`.Moves.reclaim`. Until then there is nothing to do here."""
 
 SOURCE_NEXT: dict[State | None, frozenset[State]] = {
     None: frozenset({State.PRECOPY}),

@@ -17,6 +17,7 @@ from streamhop.content.image_layers import (
     describe,
     held_layers,
     read_layers,
+    remove_brought,
 )
 from streamhop.engine.docker import EngineError, NotFound
 
@@ -226,6 +227,21 @@ async def test_a_load_that_lacks_a_layer_fails_and_leaves_nothing(store: str, tm
     with pytest.raises(EngineError, match=r"not found|no such file"):
         await assembler.load(target)
     assert (target.images_by_id, target.names, assembler.brought) == ({}, {}, {})
+
+
+@pytest.mark.parametrize("store", STORES)
+async def test_what_a_load_is_going_to_bring_is_known_before(store: str, tmp_path: Path) -> None:
+    """P16: simulator seed 57. A daemon that ends in the middle of a load knows afterwards what to take away."""
+    source, target = engine(store, tmp_path), engine(store, tmp_path)
+    image = source.add(app(store), "app:1")
+    (tmp_path / "plan").mkdir()
+    assembler = ImageAssembler(tmp_path / "plan" / "spool", await describe(source, image.id))
+    expected = await assembler.would_bring(target)
+    loaded, _ = await move(source, target, "app:1", tmp_path / "spool")
+    assert loaded.brought.items() <= expected.items()
+    assert await assembler.would_bring(target) == {}
+    await remove_brought(target, expected)
+    assert (target.images_by_id, target.names) == ({}, {})
 
 
 async def test_a_failure_after_the_load_takes_the_image_away_again(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ class FakeEngine:
     def __init__(self, status: str) -> None:
         self.status = status
         self.image_id = "sha256:1"
+        self.restart = "no"
         self.calls: list[str] = []
         self.failing: set[str] = set()
         self.asked: list[str] = []
@@ -53,7 +54,7 @@ class FakeEngine:
                 "Pid": 7,
                 "Health": self.health,
             },
-            "HostConfig": {"Runtime": "streamhop"},
+            "HostConfig": {"Runtime": "streamhop", "RestartPolicy": {"Name": self.restart}},
         }
 
     async def inspect_image(self, reference: str) -> dict[str, Any]:
@@ -71,6 +72,10 @@ class FakeEngine:
 
     async def update_restart_policy(self, container: str, policy: dict[str, Any]) -> None:
         self._note("restart", f"restart {policy['Name']}")
+
+    async def start(self, container: str) -> None:
+        self._note("start", "start")
+        self.status = "running"
 
     async def kill(self, container: str) -> None:
         self._note("kill", "kill")

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from handover_support import MOVE, FakeEngine, host_with, written
 
+from streamhop.engine.docker import EngineError
 from streamhop.handover.answering import answer_from_journal
 from streamhop.handover.journal import Journal
+from streamhop.handover.settling_here import settle_here
 from streamhop.handover.states import Role, State
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Abort, Aborted, Finish, Message, MoveMessage, Offer, Query, Release
@@ -113,15 +115,30 @@ async def test_a_target_that_was_away_gives_way_to_a_higher_epoch(
     engine = FakeEngine("running")
     session: Any = FakeSession("edge-a")
     abort = Abort(move=MOVE, epoch=2, code="failed", reason="")
-    engine.failing.add("remove")
-    await answer_from_journal(host_with(engine, journal, tmp_path), session, abort)
-    engine.failing.clear()
-    await answer_from_journal(host_with(engine, journal, tmp_path), session, abort)
-    assert session.said == [StateMessage(move=MOVE, epoch=2, state=state.value), Aborted(move=MOVE, epoch=2)]
-    assert engine.status == "gone"
+    host = host_with(engine, journal, tmp_path)
+    await answer_from_journal(host, session, abort)
+    assert session.said == [Aborted(move=MOVE, epoch=2)]
     record = journal.latest(MOVE, Role.TARGET)
     assert record is not None
-    assert (record.state, record.epoch, record.unsettled) == (State.ABORTED, 2, False)
+    assert (record.state, record.epoch, record.unsettled) == (State.ABORTED, 2, True)
+    engine.failing.add("remove")
+    with pytest.raises(EngineError):
+        await settle_here(host, record)
+    engine.failing.clear()
+    record = await settle_here(host, record)
+    assert engine.status == "gone"
+    assert (record.state, record.unsettled) == (State.ABORTED, False)
+
+
+async def test_only_an_operator_ends_a_move_that_was_lost_with_the_host(journal: Journal, tmp_path: Path) -> None:
+    """P1: simulator seed 379."""
+    written(journal, Role.TARGET, State.OWNED, peer="edge-a", lost=True)
+    assert await answer(journal, tmp_path, ABORT) == [says("owned")]
+    theirs = Abort(move=MOVE, epoch=2, code="failed", reason="")
+    assert await answer(journal, tmp_path, theirs) == [Aborted(move=MOVE, epoch=2)]
+    record = journal.latest(MOVE, Role.TARGET)
+    assert record is not None
+    assert (record.state, record.epoch, record.unsettled) == (State.ABORTED, 2, True)
 
 
 async def test_what_is_no_question_is_refused(journal: Journal, tmp_path: Path) -> None:

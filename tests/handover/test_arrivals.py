@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from handover_support import MOVE, FakeEngine, host_with
+from handover_support import MOVE, FakeEngine, host_with, make_unwritable, written
 
 from streamhop.handover.arrivals import Arrivals
 from streamhop.handover.background import Background
@@ -18,7 +18,7 @@ from streamhop.handover.means import Means
 from streamhop.handover.settlements import Settlements
 from streamhop.handover.states import Role, State
 from streamhop_protocol.errors import UnexpectedError
-from streamhop_protocol.messages import Offer, Refuse
+from streamhop_protocol.messages import Finish, Offer, Refuse
 
 
 class Arriving:
@@ -107,3 +107,24 @@ async def test_an_attempt_that_has_not_noticed_yet_gives_way(journal: Journal, t
         await arriving.arrivals.wait(MOVE)
     assert gave_way == [2]
     assert [type(message) for message in arriving.said] == [Refuse]
+
+
+async def test_a_journal_that_cannot_be_written_ends_the_session_without_an_answer(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P10: simulator seed 37. A full disk is no bug: the peer hears nothing false, and asks again."""
+    written(journal, Role.TARGET, State.OPEN, peer="edge-a")
+    make_unwritable(journal, monkeypatch, State.DONE)
+    said: list[Any] = []
+
+    async def send(message: object) -> None:
+        said.append(message)
+
+    async def receive() -> Finish:
+        return Finish(move=MOVE, epoch=1)
+
+    session: Any = SimpleNamespace(send=send, receive=receive, peer_reference="edge-a", peer_name="edge-a")
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(10):
+        await Arriving(journal, tmp_path, tasks).arrivals.on_session(session)
+    assert said == []
+    assert "the journal cannot be used" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from streamhop.handover.incoming import IncomingMove
 from streamhop.handover.journal import Journal
 from streamhop.handover.states import Role, State
 from streamhop_protocol.errors import UnexpectedError
-from streamhop_protocol.messages import Finish, Message, Offer, Release, Started
+from streamhop_protocol.messages import Finish, Message, Offer, Refuse, Release, Started
 from streamhop_protocol.messages import State as StateMessage
 
 
@@ -198,3 +199,24 @@ async def test_a_claim_starts_it_and_voids_the_sources_word(journal: Journal, tm
     record = journal.latest(MOVE, Role.TARGET)
     assert record is not None
     assert (record.state, record.epoch) == (State.OPEN, 2)
+
+
+async def test_a_disk_too_full_to_begin_leaves_no_spool(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P16: simulator seed 3670. Neither the first record could be written, nor the journal be read afterwards."""
+    target = Target(journal, tmp_path, on_go=lambda: None)
+
+    def full(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def admit() -> None:
+        target.move._spool.mkdir(parents=True)
+        await target.move._journal.enter(State.RECEIVING)
+
+    monkeypatch.setattr(journal, "latest", full)
+    make_unwritable(journal, monkeypatch, State.RECEIVING)
+    target.move._admit = admit
+    await target.move.run()
+    assert not target.move._spool.exists()
+    assert [type(message) for message in target.session.said] == [Refuse]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,3 +80,30 @@ def test_another_attempt_begins_with_nothing_of_the_one_before(journal: Journal)
     assert record is not None
     assert (record.epoch, record.state) == (2, State.RECEIVING)
     assert dict(record.details) == {"peer": "edge-a"}
+
+
+class _SyncFails(sqlite3.Connection):
+    """Writes are seen and raise, as many as ``left``: nobody knows what of them is on disk."""
+
+    left = 0
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        cursor = super().execute(sql, parameters)
+        if sql.lstrip().startswith("INSERT") and self.left:
+            self.left -= 1
+            raise sqlite3.OperationalError("disk I/O error")
+        return cursor
+
+
+def test_after_a_sync_that_failed_nothing_is_read_before_another_has_succeeded(tmp_path: Path) -> None:
+    """P1: a RELEASED that can be seen and is not on disk must not be followed by GO: a power-off would undo it."""
+    database = sqlite3.connect(":memory:", isolation_level=None, factory=_SyncFails)
+    journal = Journal(tmp_path / "journal.sqlite", database)
+    journal.record(MOVE, Role.SOURCE, 1, State.FREEZING)
+    database.left = 2
+    with pytest.raises(sqlite3.Error):
+        journal.record(MOVE, Role.SOURCE, 1, State.RELEASED)
+    with pytest.raises(sqlite3.Error):
+        journal.latest(MOVE, Role.SOURCE)
+    assert journal.latest(MOVE, Role.SOURCE).state is State.RELEASED  # type: ignore[union-attr]
+    journal.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from handover_support import MOVE, POLICY, FakeEngine, host_with, written
@@ -46,6 +48,25 @@ async def test_a_thaw_that_fails_stays_owed_until_it_is_done(
     again = await settle_here(host, found[0])
     assert engine.status == "running"
     assert not again.details["owes_thaw"]
+
+
+async def test_a_thaw_whose_note_fails_half_way_leaves_no_dump(
+    journal: Journal, tmp_path: Path, gates: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P13: simulator seed 6359. The note got to the disk and failed all the same; nobody looks at the move again."""
+    record = written(journal, Role.SOURCE, State.PRECOPY, State.FREEZING, container="c", peer="p:1")
+    host = host_with(FakeEngine("paused"), journal, tmp_path)
+    host.dump_dir(MOVE).mkdir(parents=True)
+    note = journal.note
+
+    def noted_but_failed(*args: Any, **details: Any) -> None:
+        note(*args, **details)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(journal, "note", noted_but_failed)
+    with pytest.raises(sqlite3.Error):
+        await settle_here(host, record)
+    assert not host.dump_dir(MOVE).exists()
 
 
 async def test_a_debt_outlives_the_bound_on_ended_moves(journal: Journal, tmp_path: Path, gates: list[int]) -> None:
@@ -107,7 +128,7 @@ async def test_a_name_that_stands_for_another_image_by_now_is_kept(journal: Jour
     assert engine.calls == ["remove"]
 
 
-@pytest.mark.parametrize("status", ["running", "paused", "exited"])
+@pytest.mark.parametrize("status", ["running", "paused"])
 async def test_a_target_that_got_go_and_ran_is_never_removed(journal: Journal, tmp_path: Path, status: str) -> None:
     engine = FakeEngine(status)
     states = State.RECEIVING, State.PREPARED, State.OWNED
@@ -193,6 +214,53 @@ async def test_a_container_made_but_not_noted_is_removed_only_if_it_never_ran(
     assert (engine.calls == ["remove"]) is removed
     # Never by the name that it was to have: another move's may be called so.
     assert engine.asked == [provisional_name(MOVE)]
+
+
+async def test_a_target_that_went_down_at_the_start_leaves_it_to_an_operator(journal: Journal, tmp_path: Path) -> None:
+    """P1: simulator seed 379. The container ran for a moment, and neither Docker nor the journal had it on disk."""
+    engine = FakeEngine("created")
+    states = State.RECEIVING, State.PREPARED, State.OWNED
+    written(journal, Role.TARGET, *states, container="c", image_loaded=IMAGE, boot="an earlier one")
+    host = host_with(engine, journal, tmp_path)
+    assert await recover(host) == []
+    record = journal.latest(MOVE, Role.TARGET)
+    assert record is not None
+    assert (record.state, record.lost, record.forgettable) == (State.OWNED, True, False)
+    assert engine.calls == []
+    journal.record(MOVE, Role.TARGET, 2, State.ABORTED, owes_removal=True)
+    assert await recover(host) == []
+    assert engine.calls == ["remove", "rmi web:1"]
+
+
+async def test_a_start_that_was_seen_to_fail_before_the_reboot_is_no_doubt(journal: Journal, tmp_path: Path) -> None:
+    engine = FakeEngine("created")
+    details = {"container": "c", "boot": "an earlier one", "never_started": True}
+    written(journal, Role.TARGET, State.RECEIVING, State.PREPARED, State.OWNED, **details)
+    assert await recover(host_with(engine, journal, tmp_path)) == []
+    assert journal.latest(MOVE, Role.TARGET).state is State.REFUSED  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("policy", "starts"), [("always", True), ("unless-stopped", True), ("on-failure", False)])
+@pytest.mark.parametrize("role", Role)
+async def test_a_crash_while_restarts_were_forbidden_is_followed_by_the_restart(
+    journal: Journal, tmp_path: Path, gates: list[int], role: Role, policy: str, *, starts: bool
+) -> None:
+    """P3: simulator seeds 2 (source) and 176 (target), where the host went down in between."""
+    engine = FakeEngine("exited")
+    state, debt = (State.ABORTED, "owes_thaw") if role is Role.SOURCE else (State.OPEN, "owes_settling_in")
+    written(journal, role, state, container="c", restart_policy={"Name": policy}, **{debt: True})
+    await recover(host_with(engine, journal, tmp_path))
+    assert engine.calls == ["start"] * starts + [f"restart {policy}"]
+
+
+async def test_what_its_owner_stopped_before_restarts_were_forbidden_stays_stopped(
+    journal: Journal, tmp_path: Path, gates: list[int]
+) -> None:
+    engine = FakeEngine("exited")
+    engine.restart = "always"
+    written(journal, Role.SOURCE, State.ABORTED, container="c", restart_policy=POLICY, owes_thaw=True)
+    await recover(host_with(engine, journal, tmp_path))
+    assert engine.calls == ["restart always"]
 
 
 async def test_one_move_that_cannot_be_settled_does_not_stop_the_others(

@@ -227,6 +227,23 @@ class ImageAssembler:
             raise
         return self._local_id
 
+    async def would_bring(self, engine: Engine) -> dict[str, str]:
+        """What :attr:`brought` will be after :meth:`load`, and what undoes a :meth:`load` that was cut short.
+
+        :raises EngineError: Docker does not answer.
+        """
+        store = store_of(await engine.info())
+        self._local_id = self._expected_id(store, await self._manifest(engine, store))
+        present = await self._present(engine)
+        references = [] if present else [self._local_id]
+        for name in self._image.names:
+            try:
+                await engine.inspect_image(name)
+            except NotFound:
+                references.append(name)
+        # By its ID an image goes only if it has no other name: the names come first.
+        return dict.fromkeys(reversed(references), self._local_id)
+
     async def undo(self, engine: Engine) -> None:
         """Take away what :meth:`load` brought. An image that is in use by now stays. Safe to repeat.
 

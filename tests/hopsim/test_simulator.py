@@ -1,0 +1,171 @@
+"""The simulator: seeds pass, a seed is the same run every time, and what is wrong with the handover is found."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hopsim.cli import coverage, run_batch
+from hopsim.simulation import Outcome
+from streamhop.handover import settling_here
+from streamhop.handover.host import MoveJournal
+from streamhop.handover.incoming import IncomingMove
+from streamhop.handover.journal import Journal
+from streamhop.handover.outgoing import OutgoingMove
+from streamhop.handover.states import State
+
+SEEDS = 300
+MUTANT_SEEDS_MAX = 400
+
+Mutate = Callable[[pytest.MonkeyPatch], None]
+
+
+def test_seeds_pass() -> None:
+    """P1, P2, P16, P17: at most one copy runs, a complete one survives, nothing is left, whatever the clocks say."""
+    failed = {outcome.seed: outcome.violations for outcome in run_batch(range(1, SEEDS + 1)) if outcome.violations}
+    assert failed == {}
+
+
+def test_a_seed_is_the_same_run_in_another_process() -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "hopsim.cli", "--seed", "11", "--number", "1", "--trace"]
+    runs = [
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": salt}).stdout
+        for salt in ("1", "2")
+    ]
+    first, second = ([line for line in run.splitlines() if b"seeds/s" not in line] for run in runs)
+    assert first == second
+    assert len(first) > 15
+
+
+def test_the_coverage_has_a_row_for_each_kind_and_a_column_for_each_state() -> None:
+    struck = run_batch(range(1, 31))
+    total = sum((outcome.struck for outcome in struck), start=struck[0].struck - struck[0].struck)
+    table = coverage(total, 1).splitlines()
+    assert table[0].split() == ["source", "is", "-", "precopy", "freezing", "released", "aborted", "done"]
+    assert len(table) > 10
+
+
+# -- mutants: each is a handover that breaks a promise -----------------------------------------------------------------
+
+
+def thaws_after_released(patch: pytest.MonkeyPatch) -> None:
+    """A source that takes the container back when the target does not say that it started."""
+    give_up = OutgoingMove._give_up
+
+    async def mutant(self: Any, dialogue: Any, cause: BaseException) -> Any:
+        error = await give_up(self, dialogue, cause)
+        if self._journal.state is State.RELEASED and not self._runs_there:
+            await settling_here.thaw(self._host.engine, self._container.id)
+        return error
+
+    patch.setattr(OutgoingMove, "_give_up", mutant)
+
+
+def starts_without_go(patch: pytest.MonkeyPatch) -> None:
+    """A target that gets tired of waiting for GO."""
+    await_go = IncomingMove._await_go
+
+    async def mutant(self: IncomingMove, digest: bytes) -> None:
+        try:
+            async with asyncio.timeout(5):
+                await await_go(self, digest)
+        except TimeoutError:
+            return
+
+    patch.setattr(IncomingMove, "_await_go", mutant)
+
+
+def thaws_before_the_abort_is_durable(patch: pytest.MonkeyPatch) -> None:
+    """A source that thaws at once when a write failed: RELEASED may be on disk all the same."""
+    give_up = OutgoingMove._give_up
+
+    async def mutant(self: Any, dialogue: Any, cause: BaseException) -> Any:
+        if self._journal.state is State.FREEZING:
+            await settling_here.thaw(self._host.engine, self._container.id)
+        return await give_up(self, dialogue, cause)
+
+    patch.setattr(OutgoingMove, "_give_up", mutant)
+
+
+def sends_go_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
+    """A source that takes a failed write of RELEASED for a written one."""
+    enter = MoveJournal.enter
+
+    async def mutant(self: MoveJournal, state: State, **details: Any) -> None:
+        if state is not State.RELEASED:
+            await enter(self, state, **details)
+            return
+        writing = asyncio.ensure_future(enter(self, state, **details))
+        await asyncio.sleep(0)
+        self._machine.advance(state)
+        writing.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    patch.setattr(MoveJournal, "enter", mutant)
+
+
+def says_refused_before_it_is_cleared_up(patch: pytest.MonkeyPatch) -> None:
+    """A target that forgets the container of a move that failed."""
+
+    async def mutant(*_: Any) -> None:
+        return
+
+    patch.setattr(settling_here, "_remove", mutant)
+
+
+def lets_dockerd_restart_the_source(patch: pytest.MonkeyPatch) -> None:
+    """A source whose restart policy stays as it is after RELEASED."""
+
+    async def mutant(*_: Any) -> None:
+        return
+
+    patch.setattr("streamhop.handover.outgoing.forbid_restart", mutant)
+
+
+def forgets_what_got_go(patch: pytest.MonkeyPatch) -> None:
+    """A target that takes a container for which GO came for one that never ran."""
+
+    async def mutant(*_: Any) -> bool:
+        return False
+
+    patch.setattr(settling_here, "has_started", mutant)
+
+
+def does_not_settle_debts(patch: pytest.MonkeyPatch) -> None:
+    """A daemon that does not look into its journal when it starts."""
+    patch.setattr(Journal, "unsettled", lambda _: [])
+
+
+@pytest.mark.parametrize(
+    ("mutate", "complaint"),
+    [
+        (thaws_after_released, "two copies run|rollback"),
+        (starts_without_go, "two copies run|rollback"),
+        (thaws_before_the_abort_is_durable, "two copies run|rollback"),
+        (sends_go_before_it_is_durable, "two copies run|rollback"),
+        (says_refused_before_it_is_cleared_up, "left"),
+        (lets_dockerd_restart_the_source, "two copies run|rollback"),
+        (forgets_what_got_go, "rollback|last complete copy"),
+        (does_not_settle_debts, "no rest"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_handover_that_breaks_its_promise_is_caught(
+    mutate: Mutate, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutate(monkeypatch)
+    kinds = complaint.split("|")
+    for outcome in _until_caught(range(1, MUTANT_SEEDS_MAX + 1)):
+        if any(kind in violation for kind in kinds for violation in outcome.violations):
+            return
+    pytest.fail(f"none of {MUTANT_SEEDS_MAX} seeds found it")
+
+
+def _until_caught(seeds: range) -> Iterator[Outcome]:
+    for start in range(seeds.start, seeds.stop, 10):
+        yield from run_batch(range(start, min(start + 10, seeds.stop)))

@@ -1,0 +1,231 @@
+"""What a move moves here: one number for a layer, one for memory. In place of :mod:`streamhop.handover.means`."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, cast
+
+from streamhop.content.container_config import CreationRequest, Refusal
+from streamhop.content.image_layers.description import ImageDescription, from_config
+from streamhop.content.image_layers.documents import digest_of
+from streamhop.engine.checkpoint import CheckpointFailed
+from streamhop.handover.host import Host
+from streamhop.handover.manifest import Manifest
+from streamhop.handover.means import Intake, Means
+from streamhop.handover.policy import RoundResult
+from streamhop.handover.preflight import SourceContainer
+from streamhop.handover.target_policy import TargetPolicy
+from streamhop_protocol.errors import IntegrityError
+
+from .docker import Client, Docker
+from .loop import Process
+from .network import End
+from .service import Image
+from .world import World
+
+IMAGE_NAME = "counter:1"
+
+
+@functools.cache
+def image() -> ImageDescription:
+    """The image of the service."""
+    config = json.dumps({"rootfs": {"type": "layers", "diff_ids": ["sha256:" + "11" * 32]}}).encode()
+    return from_config(digest_of(config), [IMAGE_NAME], config, {"sha256:" + "11" * 32: 1000})
+
+
+def manifest(name: str, new_name: str | None, policy: Mapping[str, Any]) -> Manifest:
+    """What the source says about the service's container."""
+    body = {
+        "Image": image().id,
+        "Entrypoint": [""],
+        "HostConfig": {
+            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+            "Runtime": "streamhop",
+            "NetworkMode": "bridge",
+        },
+    }
+    request = CreationRequest(new_name or name, body, dict(policy))
+    return Manifest(name, "x86_64", 4096, 1 << 20, ("rootfs",), {"criu": "4.2"}, image(), IMAGE_NAME, request)
+
+
+class SimulatedMeans(Means):
+    """Means of one daemon.
+
+    :param start_guard: makes the context of a guard.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        process: Process,
+        docker: Docker,
+        images: dict[Path, Image],
+        start_guard: Any,
+        faults: set[str],
+    ) -> None:
+        self._world = world
+        self._process = process
+        self._docker = docker
+        self._images = images
+        self._start_guard = start_guard
+        self._faults = faults
+        """``dump``: the next dump fails. ``corrupt``: the next image arrives as another."""
+
+    async def check_as_source(self, host: Host, found: dict[str, Any], new_name: str | None) -> SourceContainer:
+        await self._step("preflight")
+        name = found["Name"].removeprefix("/")
+        policy = found["HostConfig"]["RestartPolicy"]
+        described = manifest(name, new_name, policy)
+        return SourceContainer(found["Id"], name, found["State"]["Pid"], "runc", policy, {}, described)
+
+    def guarded(self, host: Host, move: bytes) -> AbstractAsyncContextManager[None]:
+        return cast("AbstractAsyncContextManager[None]", self._start_guard(move))
+
+    async def processes(self, init_pid: int) -> Sequence[Any]:
+        return []
+
+    async def checkpoint(self, container: SourceContainer, image: Path, work: Path, *, timeout_s: float) -> None:
+        await self._step("dump")
+        await asyncio.sleep(self._world.lasts(0.1, 0.5))
+        found = self._docker.containers.get(container.id)
+        if found is None or found.copy is None or "dump" in self._faults:
+            self._faults.discard("dump")
+            raise CheckpointFailed("the container could not be dumped")
+        if not found.copy.frozen:
+            self._world.violation("a container is dumped that is not frozen")
+        self._images[image] = found.copy.image()
+        await self._step("dumped")
+
+    def sender(self, session: Any, engine: Any, seed: int, trees: Any, tally: Any, events: Any) -> Any:
+        return _Sender(self._world, cast("End", session), self._images, self._faults)
+
+    async def check_as_target(self, host: Host, manifest: Manifest, policy: TargetPolicy) -> list[Refusal]:
+        await self._step("preflight")
+        taken = any(c.name == manifest.request.name for c in self._docker.containers.values())
+        return [Refusal("the name is taken", "")] if taken else []
+
+    async def held_layers(self, engine: Any, manifest: Manifest) -> frozenset[str]:
+        held = self._docker.images.get(manifest.image_name) == manifest.image.id
+        return frozenset(layer.digest for layer in manifest.image.layers) if held else frozenset()
+
+    def intake(self, spool: Path, manifest: Manifest, lacking: Sequence[str], bytes_max: int) -> Intake:
+        receiver = _Receiver(self._world, bool(lacking))
+        pages = _Pages(receiver, self._images)
+        layers = _Layers(manifest)
+        return Intake(cast("Any", layers), cast("Any", pages), cast("Any", receiver))
+
+    async def sync(self) -> None:
+        await self._step("sync")
+
+    async def _step(self, what: str) -> None:
+        self._world.step(self._process, what)
+        if not self._process.alive:
+            await self._world.loop.create_future()
+
+
+class _Sender:
+    def __init__(self, world: World, session: End, images: Mapping[Path, Image], faults: set[str]) -> None:
+        self._world = world
+        self._session = session
+        self._images = images
+        self._faults = faults
+
+    async def layers(self, _: ImageDescription, wanted: frozenset[str]) -> None:
+        if wanted:
+            await self._session.transfer(("layer", None), self._world.lasts(0.5, 3.0))
+
+    async def round(self, number: int, processes: Any, memory_bytes: int) -> RoundResult:
+        seconds = self._world.lasts(0.3 if number == 0 else 0.05)
+        await self._session.transfer(("memory", None), seconds)
+        return RoundResult(10, 0, 100000 if number == 0 else 1000, 100000 if number == 0 else 1000, seconds)
+
+    async def final_trees(self, processes: Any) -> None:
+        await self._session.transfer(("tree", None), self._world.lasts(0.02, 1.0))
+
+    async def final_memory(self, image_dir: Path) -> bytes:
+        dumped = self._images[image_dir]
+        sent = Image(dumped.life, dumped.n + 1) if "corrupt" in self._faults else dumped
+        self._faults.discard("corrupt")
+        await self._session.transfer(("final", sent), self._world.lasts(0.05, 2.0))
+        return dumped.digest
+
+
+class _Receiver:
+    def __init__(self, world: World, lacking: bool) -> None:
+        self.files_dir = Path("/files")
+        self.final: Image | None = None
+        self._lacking = lacking
+        self._trees = False
+        self._changed = asyncio.Condition()
+        self._world = world
+
+    async def receive(self, session: End) -> None:
+        while True:
+            (kind, value), token = await session.accept()
+            await asyncio.sleep(self._world.lasts(0.001, 0.1))
+            if kind == "layer":
+                self._lacking = False
+            elif kind == "tree":
+                self._trees = True
+            elif kind == "final":
+                self.final = value
+            async with self._changed:
+                self._changed.notify_all()
+            session.taken(token)
+
+    async def layers_complete(self) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._lacking)
+
+    async def final_complete(self) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._trees and self.final is not None)
+
+    async def apply_trees(self, roots: Any) -> None:
+        await asyncio.get_running_loop().create_future()
+
+
+class _Pages:
+    def __init__(self, receiver: _Receiver, images: dict[Path, Image]) -> None:
+        self._receiver = receiver
+        self._images = images
+
+    def assemble(self, image_dir: Path, files_dir: Path) -> bytes:
+        final = self._receiver.final
+        if final is None:
+            raise IntegrityError("the final stage is missing")
+        self._images[image_dir] = final
+        return final.digest
+
+
+class _Layers:
+    names_kept: tuple[str, ...] = ()
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self.brought: dict[str, str] = {}
+
+    async def would_bring(self, engine: Client) -> dict[str, str]:
+        name, identifier = self._manifest.image_name, self._manifest.image.id
+        return {} if await _has(engine, name, identifier) else {name: identifier}
+
+    async def load(self, engine: Client) -> str:
+        name, identifier = self._manifest.image_name, self._manifest.image.id
+        if not await _has(engine, name, identifier):
+            self.brought = {name: identifier}
+            await engine.load_image(name, identifier)
+        return identifier
+
+
+async def _has(engine: Client, name: str, identifier: str) -> bool:
+    from streamhop.engine.docker import NotFound
+
+    try:
+        return bool((await engine.inspect_image(name))["Id"] == identifier)
+    except NotFound:
+        return False

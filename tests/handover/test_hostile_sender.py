@@ -16,6 +16,7 @@ from support.net_helpers import two_peers
 
 from streamhop.content.image_layers import ImageAssembler
 from streamhop.content.memory import PageStore
+from streamhop.content.trees import HeldBlocks
 from streamhop.handover.failures import first_failure
 from streamhop.handover.receiving import FINAL_PARTS, Receiver
 from streamhop.net import PeerSession, SessionLost
@@ -68,7 +69,8 @@ async def receiver(tmp_path: Path) -> AsyncIterator[tuple[Receiver, Path]]:
     layers = ImageAssembler(spool / "layers", IMAGE)
     pages = PageStore(spool / "pages", PAGE, quota_bytes=QUOTA_BYTES, index_bytes_max=1 << 20)
     lacking = frozenset({IMAGE.layers[0].digest})
-    yield Receiver(layers, lacking, pages, ("rootfs",), spool, QUOTA_BYTES), spool
+    blocks = HeldBlocks(spool / "blocks", QUOTA_BYTES)
+    yield Receiver(layers, lacking, pages, ("rootfs",), spool, QUOTA_BYTES, blocks), spool
     pages.discard()
 
 

@@ -22,6 +22,7 @@ from support.process_images import WIDE, Images, config
 from streamhop.content.image_layers import ImageAssembler
 from streamhop.content.memory import FinalImage, PageStore
 from streamhop.content.memory.table import PageHasher, SentTable
+from streamhop.content.trees import HeldBlocks
 from streamhop.handover.errors import from_peer
 from streamhop.handover.incoming import IncomingMove
 from streamhop.handover.journal import Journal
@@ -96,7 +97,10 @@ class Target:
         self.move._layers = ImageAssembler(spool / "layers", IMAGE)
         self.move._pages = PageStore(spool / "pages", PAGE, quota_bytes=1 << 20)
         lacking = frozenset({IMAGE.layers[0].digest})
-        self.move._receiver = Receiver(self.move._layers, lacking, self.move._pages, ("rootfs",), spool, 1 << 20)
+        blocks = HeldBlocks(spool / "blocks", 1 << 20)
+        self.move._receiver = Receiver(
+            self.move._layers, lacking, self.move._pages, ("rootfs",), spool, 1 << 20, blocks
+        )
         await self.move._journal.enter(State.RECEIVING, restart_policy=POLICY)
         return None
 

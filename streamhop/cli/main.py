@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 
 from streamhop import __version__
-from streamhop.config import Config
+from streamhop.config import Config, ConfigError, parse_rate
 
 from .asking import ask, complain, format_option, list_rows, print_table
 from .client import ControlClient, ControlError
@@ -42,6 +42,19 @@ class Duration(click.ParamType[float]):
         if not match or float(match[1]) <= 0:
             self.fail(f"{value!r} is not a duration: write 500ms, 2s or 1m", param, ctx)
         return float(match[1]) * _UNIT_S[match[2]]
+
+
+class Rate(click.ParamType[float]):
+    """``20mbit``, ``2.5MB/s``, ``2.5MiB/s``; see :func:`streamhop.config.parse_rate`."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Bytes a second, or a usage error."""
+        try:
+            return value if isinstance(value, float) else parse_rate(str(value))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.version_option(__version__, prog_name="streamhop", message="%(prog)s %(version)s")
@@ -99,6 +112,11 @@ def setup(remove: bool, daemon_json: Path, runtime_name: str) -> None:
     type=click.Choice(["go", "abort"]),
     help="What to do if the target cannot be met. [default: abort if --max-downtime is given, else go]",
 )
+@click.option(
+    "--limit",
+    type=Rate(),
+    help="Most that leaves in a second, also while frozen: 20mbit, 2.5MB/s. [default: the configuration's limit]",
+)
 @format_option
 @click.pass_obj
 def migrate(
@@ -108,6 +126,7 @@ def migrate(
     max_downtime: float | None,
     max_rounds: int | None,
     on_no_converge: str | None,
+    limit: float | None,
     form: str,
 ) -> None:
     """Move a running CONTAINER to PEER, a name from the configuration or an address."""
@@ -121,6 +140,7 @@ def migrate(
         "max_downtime_s": max_downtime,
         "max_rounds": max_rounds,
         "on_no_converge": on_no_converge,
+        "limit_bytes_per_s": limit,
     }
     try:
         move = client.start_move(body)

@@ -30,7 +30,7 @@ from typing import Any
 
 from aiohttp import web
 
-from streamhop.config import ConfigError
+from streamhop.config import ConfigError, check_limit
 from streamhop.handover.errors import MoveError
 from streamhop.handover.failures import EXPECTED, as_move_error
 from streamhop.handover.moves import MoveRequest, Moves, UnknownMoveError
@@ -74,6 +74,7 @@ def move_request_from_json(body: Any) -> MoveRequest:
     if not isinstance(body, dict):
         raise ConfigError("the body must be a JSON object")
     unknown = set(body) - {"container", "peer", "new_name", "max_downtime_s", "max_rounds", "on_no_converge"}
+    unknown.discard("limit_bytes_per_s")
     if unknown:
         raise ConfigError(f"unknown field {min(unknown)!r}")
     texts: dict[str, str] = {}
@@ -94,6 +95,9 @@ def move_request_from_json(body: Any) -> MoveRequest:
     unmet = body.get("on_no_converge")
     if unmet not in (None, "go", "abort"):
         raise ConfigError("on_no_converge must be 'go' or 'abort'")
+    limit = body.get("limit_bytes_per_s")
+    if limit is not None:
+        check_limit(limit, "limit_bytes_per_s")
     return MoveRequest(
         container=texts["container"],
         peer=texts["peer"],
@@ -101,6 +105,7 @@ def move_request_from_json(body: Any) -> MoveRequest:
         downtime_s_max=downtime,
         rounds_max=rounds,
         on_no_converge=unmet,
+        limit_bytes_per_s=limit,
     )
 
 

@@ -64,6 +64,7 @@ class MoveRequest:
     downtime_s_max: float | None = None
     rounds_max: int | None = None
     on_no_converge: str | None = None
+    limit_bytes_per_s: float | None = None
 
     def policy(self, seconds_max: float) -> PolicyOptions:
         """The policy's options: a target the user named is kept or the move ends; the default one is only aimed at."""
@@ -256,7 +257,8 @@ class Moves:
     ) -> dict[str, Any]:
         request, events = operation.request, operation.log
         policy = request.policy(self._host.config.precopy_s_max)
-        move = OutgoingMove(self._host, container, peer, policy, events, tally)
+        limit = request.limit_bytes_per_s or self._host.config.limit
+        move = OutgoingMove(self._host, container, peer, policy, events, tally, limit)
         operation.move = move
         try:
             return await move.run()

@@ -98,6 +98,7 @@ class OutgoingMove:
         options: PolicyOptions,
         events: EventLog,
         tally: Tally,
+        limit_bytes_per_s: float | None = None,
     ) -> None:
         self.id = secrets.token_bytes(16)
         self._host = host
@@ -106,6 +107,7 @@ class OutgoingMove:
         self._options = options
         self._events = events
         self._tally = tally
+        self._limit_bytes_per_s = limit_bytes_per_s
         self._journal = MoveJournal(host.journal, self.id, Role.SOURCE, EPOCH)
         self._frozen_at = 0.0
         self._runs_there = False
@@ -120,7 +122,7 @@ class OutgoingMove:
         """
         self._phase("connect")
         try:
-            session = await self._host.peers.dial(self._peer, self._host.config.connections)
+            session = await self._host.peers.dial(self._peer, self._host.config.connections, self._limit_bytes_per_s)
         except UntrustedError as error:
             raise UnpairedError(f"{self._peer.name}: {error}", "pair the two hosts: streamhop pair") from error
         except EXPECTED as error:

@@ -51,5 +51,9 @@ class NetConfig:
     codec_threads: int = 2
     """Threads of a session for compression and decompression."""
 
+    limit_bytes_per_s: float | None = None
+    """Most that leaves on all payload connections of a session together: the protocol's frames, before TLS and TCP add
+    theirs. At least ``LIMIT_BYTES_PER_S_MIN``. The control connection is not held back."""
+
     congestion_control: str = "bbr"
     """TCP congestion control of payload connections, if the kernel has it: BBR keeps queues on the way short."""

@@ -5,10 +5,11 @@ Nothing is read at import. Unknown keys are errors, so that a typing mistake nev
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,36 @@ def parse_address(text: str) -> Address:
     return Address(host, int(port_text))
 
 
+LIMIT_BYTES_PER_S_MIN = 40_000
+"""Below, a single frame would be more than 5 % of what may leave in 10 s."""
+
+_RATE = re.compile(r"(\d+(?:\.\d+)?)(?:([kmg]?)bit|([kmg]i?)?B/s)", re.IGNORECASE)
+_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def parse_rate(text: str) -> float:
+    """Bytes a second of ``20mbit`` (a second, as tc(8) writes it), ``2.5MB/s`` or ``2.5MiB/s``; prefixes of any case.
+
+    A number alone, and ``20mb``, are refused: to some these are bits, to others bytes.
+
+    :raises ConfigError: it is none of these, or too low.
+    """
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"{text!r} is not a rate: write 20mbit, 2.5MB/s or 2.5MiB/s")
+    number, bits, octets = match.groups()
+    rate = float(number) * _FACTORS[(octets or bits or "").lower()] / (8 if text.lower().endswith("bit") else 1)
+    check_limit(rate, repr(text))
+    return rate
+
+
+def check_limit(bytes_per_s: object, where: str) -> None:
+    """:raises ConfigError: that is no limit of a rate; the text begins with ``where``."""
+    number = isinstance(bytes_per_s, int | float) and not isinstance(bytes_per_s, bool)
+    if not number or not LIMIT_BYTES_PER_S_MIN <= bytes_per_s < math.inf:  # type: ignore[operator]  # a number
+        raise ConfigError(f"{where}: a limit is at least {LIMIT_BYTES_PER_S_MIN // 1000}kB/s")
+
+
 @dataclass(frozen=True, slots=True)
 class PinnedPeer:
     """A peer that the configuration trusts.
@@ -114,6 +145,10 @@ class Config:
     connections: int = 2
     """Payload TCP connections of a move, beside the control connection."""
 
+    limit: float | None = None
+    """Most bytes a second that leave as payload in each move away from here, unless the move has a limit of its own;
+    written as 20mbit, 2.5MB/s or 2.5MiB/s. Holds while the container is frozen, too."""
+
     runtime_name: str = "streamhop"
     """Under which name the OCI runtime is registered in Docker."""
 
@@ -151,14 +186,14 @@ def _convert(name: str, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise ConfigError(f"{where}: [policy] must be a table")
         return value
-    if kind == "Address" and isinstance(value, str):
-        return parse_address(value)
-    if kind == "Path" and isinstance(value, str):
-        return Path(value)
+    if name == "limit":
+        # A bare number of TOML has no unit either.
+        return parse_rate(str(value))
+    parsers: dict[str, Callable[[str], Any]] = {"Address": parse_address, "Path": Path, "str": str}
+    if str(kind) in parsers and isinstance(value, str):
+        return parsers[str(kind)](value)
     if kind == "bool" and (isinstance(value, bool) or value in ("true", "false")):
         return value in (True, "true")
-    if kind == "str" and isinstance(value, str):
-        return value
     if kind in ("int", "float") and not isinstance(value, bool):
         try:
             number = int(value) if kind == "int" else float(value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streamhop.config import Address, Config, ConfigError, load, parse_address
+from streamhop.config import Address, Config, ConfigError, load, parse_address, parse_rate
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -77,3 +77,24 @@ def test_what_is_not_an_address(text: str) -> None:
 def test_addresses_print_as_they_parse() -> None:
     for text in ("h:1", "[::1]:2", "192.0.2.7:4711"):
         assert str(parse_address(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_per_s"),
+    [("20mbit", 2.5e6), ("20Mbit", 2.5e6), ("1gbit", 125e6), ("2.5MB/s", 2.5e6), ("2MiB/s", 2 << 20), ("40kB/s", 40e3)],
+)
+def test_rates_as_users_write_them(text: str, bytes_per_s: float, tmp_path: Path) -> None:
+    assert parse_rate(text) == bytes_per_s
+    assert load(written(tmp_path, f'limit = "{text}"\n'), {}, {}).limit == bytes_per_s
+    assert load(written(tmp_path, ""), {"STREAMHOP_LIMIT": text}, {}).limit == bytes_per_s
+
+
+@pytest.mark.parametrize(
+    "text", ["2500000", "20mb", "20m", "20 mbit", "20mibit", "-1mbit", "mbit", "39kB/s", "0mbit", "1e9bit", "nanMB/s"]
+)
+def test_what_is_no_rate_or_could_be_two(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        parse_rate(text)
+    for value in (f'"{text}"', "2500000"):
+        with pytest.raises(ConfigError, match=r"limit|rate"):
+            load(written(tmp_path, f"limit = {value}\n"), {}, {})

@@ -14,6 +14,7 @@ from .asking import ask, ask_about_move, complain, format_option, print_table
 from .client import ControlClient, ControlError
 from .durations import Duration
 from .following import find_move, follow, wait_for_end
+from .rates import Rate
 from .render import report_table
 
 SHOWN_ROWS_MAX = 20
@@ -43,6 +44,11 @@ _WHERE = {
     help="What to do if the target cannot be met. [default: abort if --max-downtime is given, else go]",
 )
 @click.option(
+    "--limit",
+    type=Rate(),
+    help="Most that leaves in a second, also while frozen: 20mbit, 2.5MB/s. [default: the configuration's limit]",
+)
+@click.option(
     "--reconnect",
     type=Duration(zero=True),
     help="How long to wait for a link that breaks; then the move goes on where it was. [default: 60s]",
@@ -60,6 +66,7 @@ def migrate(
     max_downtime: float | None,
     max_rounds: int | None,
     on_no_converge: str | None,
+    limit: float | None,
     reconnect: float | None,
     wait_healthy: float | None,
     *,
@@ -80,6 +87,7 @@ def migrate(
         "max_downtime_s": max_downtime,
         "max_rounds": max_rounds,
         "on_no_converge": on_no_converge,
+        "limit_bytes_per_s": limit,
         "reconnect_s": reconnect,
         "wait_healthy_s": wait_healthy,
     }

@@ -32,7 +32,7 @@ from typing import Any
 
 from aiohttp import web
 
-from streamhop.config import ConfigError
+from streamhop.config import ConfigError, check_limit
 from streamhop.handover.errors import MoveError
 from streamhop.handover.failures import EXPECTED, as_move_error
 from streamhop.handover.journal import Record
@@ -80,6 +80,7 @@ _MOVE_FIELDS = frozenset(
         "max_downtime_s",
         "max_rounds",
         "on_no_converge",
+        "limit_bytes_per_s",
         "reconnect_s",
         "wait_healthy_s",
     }
@@ -120,6 +121,9 @@ def move_request_from_json(body: Any) -> MoveRequest:
     unmet = body.get("on_no_converge")
     if unmet not in (None, "go", "abort"):
         raise ConfigError("on_no_converge must be 'go' or 'abort'")
+    limit = body.get("limit_bytes_per_s")
+    if limit is not None:
+        check_limit(limit, "limit_bytes_per_s")
     return MoveRequest(
         container=texts["container"],
         peer=texts["peer"],
@@ -127,6 +131,7 @@ def move_request_from_json(body: Any) -> MoveRequest:
         downtime_s_max=_seconds(body, "max_downtime_s"),
         rounds_max=rounds,
         on_no_converge=unmet,
+        limit_bytes_per_s=limit,
         reconnect_s=_seconds(body, "reconnect_s", zero=True),
         healthy_s_max=_seconds(body, "wait_healthy_s"),
     )

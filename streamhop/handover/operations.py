@@ -54,6 +54,7 @@ class MoveRequest:
     downtime_s_max: float | None = None
     rounds_max: int | None = None
     on_no_converge: str | None = None
+    limit_bytes_per_s: float | None = None
     reconnect_s: float | None = None
     healthy_s_max: float | None = None
     """How long to wait for the container's health check at the target; None: not at all."""
@@ -219,9 +220,11 @@ class Operations:
         request, events = operation.request, operation.log
         policy = request.policy(self._host.config.precopy_s_max)
 
+        limit = request.limit_bytes_per_s or self._host.config.limit
+
         def begin(epoch: int) -> OutgoingMove:
             operation.outgoing = OutgoingMove(
-                self._host, operation.move, container, peer, policy, events, tally, self._means, epoch=epoch
+                self._host, operation.move, container, peer, policy, events, tally, self._means, limit, epoch=epoch
             )
             return operation.outgoing
 

@@ -105,6 +105,7 @@ class OutgoingMove:
         events: EventLog,
         tally: Tally,
         means: Means | None = None,
+        limit_bytes_per_s: float | None = None,
         *,
         epoch: int = FIRST_EPOCH,
     ) -> None:
@@ -117,6 +118,7 @@ class OutgoingMove:
         self._events = events
         self._tally = tally
         self._means = means or Means()
+        self._limit_bytes_per_s = limit_bytes_per_s
         self._journal = MoveJournal(host.journal, self.id, Role.SOURCE, epoch)
         self._frozen_at = 0.0
         self._runs_there = False
@@ -132,7 +134,7 @@ class OutgoingMove:
         """
         self._phase("connect")
         try:
-            session = await self._host.peers.dial(self._peer, self._host.config.connections)
+            session = await self._host.peers.dial(self._peer, self._host.config.connections, self._limit_bytes_per_s)
         except UntrustedError as error:
             raise UnpairedError(f"{self._peer.name}: {error}", "pair the two hosts: streamhop pair") from error
         except EXPECTED as error:

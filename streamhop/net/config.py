@@ -15,7 +15,7 @@ class NetConfig:
     """Payload connections of a session that this side dials, 1 to 15."""
 
     handshake_s_max: float = 5.0
-    """From connecting to the session being complete; also how long the listener waits for each newcomer."""
+    """From connecting to the session being complete; the listener counts it from accepting each connection."""
 
     ping_interval_s: float = 2.0
     """How often the peer is asked for a sign of life."""
@@ -27,7 +27,17 @@ class NetConfig:
     """How long :meth:`.PeerSession.close` waits for the peer to have read everything."""
 
     half_open_max: int = 64
-    """Newcomers that a listener lets wait in the handshake at once; one more, and the oldest has to go."""
+    """Connections that a listener lets wait in the handshake at once before it knows who they are, and as many again of
+    peers that it knows. One more, and the oldest has to go of the address, or the peer, that has the most."""
+
+    half_open_per_origin_max: int = 32
+    """The same for one IPv4 address, one IPv6 network of 64 bits, or one peer; a session needs up to 16."""
+
+    guests_max: int = 8
+    """Guests that are heard at once, while a token waits to be used; one more, and another has to go likewise."""
+
+    guests_per_origin_max: int = 2
+    """The same for one address."""
 
     sessions_max: int = 64
     """Sessions that a listener serves at once."""
@@ -40,6 +50,10 @@ class NetConfig:
 
     codec_threads: int = 2
     """Threads of a session for compression and decompression."""
+
+    limit_bytes_per_s: float | None = None
+    """Most that leaves on all payload connections of a session together: the protocol's frames, before TLS and TCP add
+    theirs. At least ``LIMIT_BYTES_PER_S_MIN``. The control connection is not held back."""
 
     congestion_control: str = "bbr"
     """TCP congestion control of payload connections, if the kernel has it: BBR keeps queues on the way short."""

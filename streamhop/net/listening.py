@@ -6,16 +6,19 @@ import asyncio
 import hmac
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from streamhop_protocol.connection import Connection, choose_version
 from streamhop_protocol.errors import LimitError, ProtocolError, UnexpectedError
 from streamhop_protocol.session import Session
 from streamhop_protocol.signals import JOIN_TOKEN_BYTES, SESSION_ID_BYTES, Hello, Join, Joined, Welcome
 
+from .accepting import Acceptor
+from .admission import Admission, origin_of
 from .channel import Channel
 from .config import NetConfig
 from .peer import PeerSession
@@ -26,6 +29,17 @@ log = logging.getLogger("streamhop.net")
 GUEST_BUFFER_BYTES = 32 * 1024
 
 Handler = Callable[[PeerSession], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Newcomer:
+    """A connection that is not part of a complete session yet."""
+
+    deadline: asyncio.TimerHandle
+    socket: socket.socket | None
+    """Belongs to this until ``connecting`` has begun."""
+    connecting: asyncio.Task[None] | None = None
+    """Makes the connection, with its TLS handshake; cancelled, it closes the socket."""
 
 
 @dataclass(slots=True)
@@ -50,11 +64,18 @@ class Listener:
         self._name = name
         self._on_session = on_session
         self._loop = asyncio.get_running_loop()
-        self._server: asyncio.Server | None = None
-        self._half_open: dict[Channel, asyncio.TimerHandle] = {}
-        """Oldest first."""
+        self._acceptor = Acceptor(self._accepted)
+        self._half_open: dict[Channel, _Newcomer] = {}
+        places = config.half_open_max, config.half_open_per_origin_max
+        self._strangers: Admission[Channel] = Admission(*places)
+        """Of the half-open ones those that nobody knows yet, by their address."""
+        self._acquainted: Admission[Channel] = Admission(*places)
+        """The others, by the peer."""
+        self._guests: Admission[asyncio.Task[None]] = Admission(config.guests_max, config.guests_per_origin_max)
         self._joining: dict[bytes, _Joining] = {}
+        self._serving: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        """All that this owns, those that serve sessions among them."""
         self._sessions: set[PeerSession] = set()
 
     async def bind(self, host: str, port: int) -> None:
@@ -62,29 +83,21 @@ class Listener:
 
         :raises OSError: the address cannot be used.
         """
-        context, seconds = (self._security.context, self._config.handshake_s_max) if self._security else (None, None)
-        self._server = await self._loop.create_server(
-            self._newcomer, host, port, ssl=context, ssl_handshake_timeout=seconds, start_serving=False
-        )
+        await self._acceptor.bind(host, port)
 
     @property
     def port(self) -> int:
         """The port, also if 0 was asked for."""
-        if self._server is None:
-            raise ValueError("the listener is not bound")
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._acceptor.port
 
     async def __aenter__(self) -> Self:
-        if self._server is None:
-            raise ValueError("the listener is not bound")
-        await self._server.start_serving()
+        self._acceptor.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._server is not None:
-            self._server.close()
+        self._acceptor.close()
         for channel in list(self._half_open):
             self._drop(channel)
         for task in self._tasks:
@@ -92,23 +105,63 @@ class Listener:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
     # -- newcomers -------------------------------------------------------------------------------------------------
 
-    def _newcomer(self) -> Channel:
-        if len(self._half_open) >= self._config.half_open_max:
-            # The oldest, not the newest: an honest peer needs one round trip, a silent one stays until its deadline.
-            self._drop(next(iter(self._half_open)))
-        channel = Channel(Connection.accepted(), self, self._config)
-        self._half_open[channel] = self._loop.call_later(self._config.handshake_s_max, self._drop, channel)
-        return channel
-
-    def _drop(self, channel: Channel) -> None:
-        """End a newcomer, and the session that it was to be part of."""
-        timer = self._half_open.pop(channel, None)
-        if timer is None:
+    def _accepted(self, sock: socket.socket) -> None:
+        try:
+            origin = origin_of(sock.getpeername()[0])
+        except OSError:  # it is gone already
+            sock.close()
             return
-        timer.cancel()
+        channel = Channel(Connection.accepted(), self, self._config)
+        # One deadline from here on, whatever the newcomer does: bytes that trickle in do not move it.
+        deadline = self._loop.call_later(self._config.handshake_s_max, self._drop, channel)
+        newcomer = self._half_open[channel] = _Newcomer(deadline, sock)
+        newcomer.connecting = self._own(self._connect(channel, newcomer, sock))
+        self._drop(self._strangers.admit(channel, origin))
+
+    async def _connect(self, channel: Channel, newcomer: _Newcomer, sock: socket.socket) -> None:
+        newcomer.socket = None
+        context, seconds = None, None
+        if self._security is not None:
+            context, seconds = self._security.context, self._config.handshake_s_max
+        # The time to say goodbye in is bounded by whoever closes the connection.
+        goodbye_s = None if context is None else self._config.close_s_max
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: channel, sock, ssl=context, ssl_handshake_timeout=seconds, ssl_shutdown_timeout=goodbye_s
+            )
+        except OSError as error:  # ssl.SSLError is one
+            log.debug("a newcomer did not get through its handshake: %s", error)
+            self._drop(channel)
+        finally:
+            newcomer.connecting = None
+
+    def _leave(self, channel: Channel) -> _Newcomer | None:
+        """The channel is half-open no longer."""
+        newcomer = self._half_open.pop(channel, None)
+        if newcomer is not None:
+            newcomer.deadline.cancel()
+            self._strangers.remove(channel)
+            self._acquainted.remove(channel)
+        return newcomer
+
+    def _drop(self, channel: Channel | None) -> None:
+        """End a newcomer, and the session that it was to be part of."""
+        newcomer = self._leave(channel) if channel is not None else None
+        if channel is None or newcomer is None:
+            return
         channel.abort()
+        if newcomer.connecting is not None:
+            newcomer.connecting.cancel()
+        if newcomer.socket is not None:
+            newcomer.socket.close()
         for identifier, joining in list(self._joining.items()):
             if channel is joining.control or channel in joining.payloads:
                 del self._joining[identifier]
@@ -122,27 +175,42 @@ class Listener:
         certificate = channel.peer_certificate
         channel.peer = self._security.who(certificate) if certificate is not None else None
         if channel.peer is not None:
+            self._strangers.remove(channel)
+            self._drop(self._acquainted.admit(channel, channel.peer.reference))
             return
         serve = self._security.guests() if self._security.guests is not None else None
         if certificate is None and serve is not None and channel.application_protocol == ALPN_PAIRING:
-            self._half_open.pop(channel).cancel()
-            channel.hand_over(self._guest(serve))
+            self._leave(channel)
+            origin = origin_of(channel.peer_address[0])
+            channel.hand_over(self._guest(serve, origin))
             return
         log.info("a newcomer is refused: %s", "it is trusted no longer" if certificate else "it has no certificate")
         self._drop(channel)
 
-    def _guest(self, serve: GuestHandler) -> asyncio.Protocol:
+    def _guest(self, serve: GuestHandler, origin: Hashable) -> asyncio.Protocol:
         reader = asyncio.StreamReader(limit=GUEST_BUFFER_BYTES)
 
         def met(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = self._loop.create_task(self._serve_guest(serve(reader, writer)))
-            self._tasks.add(task)
-            task.add_done_callback(self._served)
+            task = self._own(self._serve_guest(serve, reader, writer))
+            task.add_done_callback(self._guests.remove)
+            leaving = self._guests.admit(task, origin)
+            if leaving is not None:
+                leaving.cancel()
 
         return asyncio.StreamReaderProtocol(reader, met)
 
-    async def _serve_guest(self, serving: Awaitable[None]) -> None:
-        await serving
+    async def _serve_guest(
+        self, serve: GuestHandler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            await serve(reader, writer)
+            writer.close()
+            async with asyncio.timeout(self._config.close_s_max):
+                await writer.wait_closed()
+        except (OSError, TimeoutError):
+            pass  # it did not wait for the end, or does not want one
+        finally:
+            writer.transport.abort()
 
     def end_sessions_of(self, peer: str) -> None:
         """End every session with the peer that is called so."""
@@ -181,7 +249,7 @@ class Listener:
 
     def _welcome(self, channel: Channel, hello: Hello) -> None:
         version = choose_version(hello)
-        if len(self._tasks) >= self._config.sessions_max:
+        if len(self._serving) >= self._config.sessions_max:
             raise LimitError(f"{self._config.sessions_max} sessions are served already")
         identifier, token = secrets.token_bytes(SESSION_ID_BYTES), secrets.token_bytes(JOIN_TOKEN_BYTES)
         self._joining[identifier] = _Joining(hello, token, channel)
@@ -211,7 +279,7 @@ class Listener:
     def _complete(self, joining: _Joining) -> None:
         channels = (joining.control, *joining.payloads)
         for channel in channels:
-            self._half_open.pop(channel).cancel()
+            self._leave(channel)
         session = Session(
             dialer=False, streams_max_in=self._config.streams_max, streams_max_out=joining.hello.streams_max
         )
@@ -223,9 +291,9 @@ class Listener:
             for channel in channels:
                 channel.abort()
             return
-        task = self._loop.create_task(self._serve(peer))
-        self._tasks.add(task)
-        task.add_done_callback(self._served)
+        task = self._own(self._serve(peer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, peer: PeerSession) -> None:
         log.info("session with %s (%s:%d)", peer.peer_name, *peer.peer_address)
@@ -236,7 +304,7 @@ class Listener:
         finally:
             self._sessions.discard(peer)
 
-    def _served(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if task.cancelled():
             return

@@ -34,6 +34,7 @@ from streamhop_protocol.session import (
 from .channel import Channel
 from .config import NetConfig
 from .errors import SessionLost
+from .limit import RateLimit
 from .link import SAMPLE_S_MIN, GoodputEstimate, RttWindow, fragment_bytes, unsent_bytes
 from .packing import CodecThreads
 from .security import KnownPeer
@@ -91,6 +92,10 @@ class PeerSession:
         self._starved = True
         self._fragment_bytes = fragment_bytes(None)
         self._unsent_bytes = 0
+        limit = config.limit_bytes_per_s
+        self._limit = None if limit is None else RateLimit(limit, time.monotonic())
+        self._limit_timer: asyncio.TimerHandle | None = None
+        """There while the limit holds frames back."""
         self._pinged_at = 0.0
         if rtt_s is not None:
             self._rtt.add(time.monotonic(), rtt_s)
@@ -191,13 +196,21 @@ class PeerSession:
 
     @property
     def goodput_bytes_per_s(self) -> float | None:
-        """What the link delivers, measured while it was the bottleneck; None if it never was."""
-        return self._goodput.bytes_per_s
+        """What the link delivers, measured while it was the bottleneck; None if it never was.
+
+        A limit is the bottleneck, and known before anything was measured, unless the link turns out to be slower.
+        """
+        return self._within_limit(self._goodput.bytes_per_s)
 
     @property
     def codec_rate_bytes_per_s(self) -> float | None:
-        """The link's rate, or what it is known to do at least."""
-        return self._goodput.at_least_bytes_per_s
+        """The link's rate or the limit, or what the link is known to do at least."""
+        return self._within_limit(self._goodput.at_least_bytes_per_s)
+
+    def _within_limit(self, bytes_per_s: float | None) -> float | None:
+        if self._limit is None:
+            return bytes_per_s
+        return self._limit.bytes_per_s if bytes_per_s is None else min(bytes_per_s, self._limit.bytes_per_s)
 
     @property
     def wire_bytes_sent(self) -> int:
@@ -251,6 +264,8 @@ class PeerSession:
         self._flush_control_now()
         self._over = lost
         self._timer.cancel()
+        if self._limit_timer is not None:
+            self._limit_timer.cancel()
         self.threads.close()
         if peer_reads:
             self._timer = self._loop.call_later(self._config.close_s_max, self._abort_all)
@@ -377,14 +392,33 @@ class PeerSession:
             return
         for channel in self._payloads:
             while channel.writable:
+                if self._held_back():
+                    return
                 frame = self.session.next_frame(self._fragment_bytes)
                 if frame is None:
                     self._starved = True
                     return
                 channel.write((frame.head, frame.payload))
+                if self._limit is not None:
+                    self._limit.take(frame.wire_bytes)
                 stream = self._outgoing.get(frame.stream)
                 if stream is not None:
                     stream.on_sent(frame)
+
+    def _held_back(self) -> bool:
+        """Whether the limit allows no frame now; if so, they leave once it does."""
+        if self._limit is None:
+            return False
+        if self._limit_timer is None:
+            delay_s = self._limit.delay_s(time.monotonic())
+            if delay_s == 0:
+                return False
+            self._limit_timer = self._loop.call_later(delay_s, self._let_go)
+        return True
+
+    def _let_go(self) -> None:
+        self._limit_timer = None
+        self.pump()
 
     # -- upkeep ----------------------------------------------------------------------------------------------------
 
@@ -410,11 +444,12 @@ class PeerSession:
             acked_bytes += info.acked_bytes
             if info.rtt_s_min is not None:
                 self._rtt.add(now, info.rtt_s_min)
-        # Whatever may leave leaves at once: a connection that has room means that there is nothing to send.
-        idle = any(channel.writable for channel in self._payloads)
+        # Whatever may leave leaves at once: a connection that has room means that there is nothing to send, unless a
+        # limit holds it back.
+        idle = self._limit_timer is None and any(channel.writable for channel in self._payloads)
         self._goodput.update(now, acked_bytes, limited=not self._starved and not idle)
         self._starved = idle
-        rate = self._goodput.bytes_per_s
+        rate = self.goodput_bytes_per_s
         if rate is not None:
             self._fragment_bytes = fragment_bytes(rate)
             allowed = unsent_bytes(rate)

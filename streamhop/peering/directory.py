@@ -104,14 +104,15 @@ class PeerDirectory:
 
     # -- connecting ------------------------------------------------------------------------------------------------
 
-    async def dial(self, target: PeerTarget, connections: int) -> PeerSession:
+    async def dial(self, target: PeerTarget, connections: int, limit_bytes_per_s: float | None = None) -> PeerSession:
         """A session with ``target``, at the first of its addresses where it is.
 
+        :param limit_bytes_per_s: most that leaves as payload; None for no limit.
         :raises OSError: none of the addresses answers; the last one's error.
         :raises SessionLost: it does not answer in time, or is another device.
         :raises ProtocolError: what answers is no streamhop, or refuses.
         """
-        config = NetConfig(connections=connections)
+        config = NetConfig(connections=connections, limit_bytes_per_s=limit_bytes_per_s)
         security = self._dialing(target.peer)
         failure: Exception | None = None
         for address in target.addresses:

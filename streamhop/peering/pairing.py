@@ -50,7 +50,6 @@ log = logging.getLogger("streamhop.peering")
 MESSAGE_BYTES_MAX = 16 * 1024
 ERROR_CHARACTERS_MAX = 500
 EXCHANGE_S_MAX = 10.0
-GUESTS_MAX = 4
 INVITATIONS_MAX = 16
 WRONG_PROOFS_MAX = 3
 """After that many wrong proofs an invitation is void: whoever has the token does not need a second try."""
@@ -89,7 +88,6 @@ class Pairing:
         self._addresses = addresses[:ADDRESSES_MAX]
         self._clock = clock
         self._invitations: list[_Invitation] = []
-        self._guests = 0
 
     # -- inviter ---------------------------------------------------------------------------------------------------
 
@@ -114,11 +112,10 @@ class Pairing:
     def inviting(self) -> bool:
         """Whether a guest would be listened to now."""
         self._forget_expired()
-        return bool(self._invitations) and self._guests < GUESTS_MAX
+        return bool(self._invitations)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Hear out one guest; never raises what a guest can cause."""
-        self._guests += 1
+        """Hear out one guest; never raises what a guest can cause. The listener bounds how many there are at once."""
         try:
             async with asyncio.timeout(EXCHANGE_S_MAX):
                 await self._serve(reader, writer)
@@ -131,7 +128,6 @@ class Pairing:
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             log.info("a guest went away: %s", error or type(error).__name__)
         finally:
-            self._guests -= 1
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

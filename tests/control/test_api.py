@@ -170,6 +170,9 @@ async def test_errors_are_json_with_a_reason(
         {"wait_healthy_s": "30s"},
         {"max_rounds": 1.5},
         {"on_no_converge": "wait"},
+        {"limit_bytes_per_s": "20mbit"},
+        {"limit_bytes_per_s": 39_999},
+        {"limit_bytes_per_s": True},
         {"unknown": 1},
     ],
 )

@@ -98,9 +98,8 @@ class Target:
         self.move._pages = PageStore(spool / "pages", PAGE, quota_bytes=1 << 20)
         lacking = frozenset({IMAGE.layers[0].digest})
         blocks = HeldBlocks(spool / "blocks", 1 << 20)
-        self.move._receiver = Receiver(
-            self.move._layers, lacking, self.move._pages, ("rootfs",), spool, 1 << 20, blocks
-        )
+        layers, pages = self.move._layers, self.move._pages
+        self.move._receiver = Receiver(layers, lacking, pages, ("rootfs",), spool, 1 << 20, blocks)
         await self.move._journal.enter(State.RECEIVING, restart_policy=POLICY)
         return None
 

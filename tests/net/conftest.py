@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 from support.net_helpers import until
+from support.net_security import Device
 
 
 def _sockets() -> set[str]:
@@ -44,3 +45,13 @@ async def _nothing_left_behind() -> AsyncIterator[None]:
     await until(lambda: _sockets() <= sockets_before and not _codec_threads())
     left = asyncio.all_tasks() - tasks_before - {asyncio.current_task()}
     assert not left
+
+
+@pytest.fixture
+def a(tmp_path: Path) -> Device:
+    return Device(tmp_path, "a")
+
+
+@pytest.fixture
+def b(tmp_path: Path) -> Device:
+    return Device(tmp_path, "b")

@@ -8,54 +8,13 @@ from pathlib import Path
 
 import pytest
 from support.net_helpers import CONFIG, DEADLINE_S, Acceptors, two_peers
+from support.net_security import Device
 
-from streamhop.identity import DeviceId, Identity, load_or_create
-from streamhop.net import KnownPeer, Security, UntrustedError, client_context, dial, serve, server_context
+from streamhop.net import KnownPeer, Security, UntrustedError, dial, serve
 from streamhop_protocol.errors import TruncatedError
 from streamhop_protocol.messages import Query, StreamKind
 
 MOVE = b"m" * 16
-
-
-class Device:
-    """A device with its identity and whom it trusts."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self.name = name
-        self.identity: Identity = load_or_create(directory / name)
-        self.trusted: dict[DeviceId, str] = {}
-
-    @property
-    def pem(self) -> str:
-        return self.identity.certificate.read_text()
-
-    def trust(self, other: Device) -> None:
-        self.trusted[other.identity.id] = other.name
-
-    def who(self, certificate: bytes) -> KnownPeer | None:
-        identifier = DeviceId.of_certificate(certificate)
-        name = self.trusted.get(identifier)
-        return None if name is None else KnownPeer(name, str(identifier))
-
-    def server(self, *others: Device) -> Security:
-        for other in others:
-            self.trust(other)
-        context = server_context(self.identity.certificate, self.identity.key, "".join(o.pem for o in others))
-        return Security(context, self.who)
-
-    def client(self, other: Device) -> Security:
-        self.trust(other)
-        return Security(client_context(self.identity.certificate, self.identity.key, other.pem), self.who)
-
-
-@pytest.fixture
-def a(tmp_path: Path) -> Device:
-    return Device(tmp_path, "a")
-
-
-@pytest.fixture
-def b(tmp_path: Path) -> Device:
-    return Device(tmp_path, "b")
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from fuzz.targets.trees import content, entry
 from streamhop.content.image_layers import ImageAssembler
 from streamhop.content.memory import PageStore
 from streamhop.content.memory.criu_pagemap import PRESENT, PagemapEntry, encode_pagemap
+from streamhop.content.trees import HeldBlocks
 from streamhop.handover import receiving
 from streamhop.handover.failures import EXPECTED
 from streamhop.handover.manifest import ROOTFS_TREE
@@ -74,7 +75,8 @@ def run_receiving(data: bytes) -> None:
         root.mkdir()
         spool = directory / "spool"
         spool.mkdir()
-        receiver = Receiver(layers, lacking, pages, (ROOTFS_TREE,), spool, tree_bytes_max=QUOTA_BYTES)
+        blocks = HeldBlocks(spool / "blocks", QUOTA_BYTES)
+        receiver = Receiver(layers, lacking, pages, (ROOTFS_TREE,), spool, QUOTA_BYTES, blocks)
 
         async def receive() -> None:
             for stream in streams:

@@ -48,9 +48,26 @@ async def forbid_restart(engine: Engine, container: str) -> None:
 
 
 async def allow_restart(engine: Engine, container: str, policy: Mapping[str, Any]) -> None:
-    """Give the container its restart policy back."""
-    if policy.get("Name") not in (None, "", "no"):
-        await engine.update_restart_policy(container, dict(policy))
+    """Give the container its restart policy back.
+
+    If it ended while it had none, because its host or dockerd crashed, it is started: with its policy Docker would
+    have done so.
+    """
+    if policy.get("Name") in (None, "", "no"):
+        return
+    found = await engine.inspect_container(container)
+    had_none = found["HostConfig"].get("RestartPolicy", {}).get("Name") in (None, "", "no")
+    await engine.update_restart_policy(container, dict(policy))
+    state = found["State"]
+    comes_up = policy["Name"] in ("always", "unless-stopped") or state["ExitCode"] != 0
+    if had_none and not state["Running"] and comes_up:
+        await engine.start(container)
+
+
+async def is_still_frozen(engine: Engine, container: str, init_pid: int) -> bool:
+    """Whether the container is the very one that was frozen: a dockerd that was restarted may have started it anew."""
+    state = (await engine.inspect_container(container))["State"]
+    return bool(state["Paused"]) and state["Pid"] == init_pid
 
 
 async def remove_moved(engine: Engine, container: str) -> None:

@@ -26,6 +26,7 @@ class FakeEngine:
 
     def __init__(self, status: str) -> None:
         self.status = status
+        self.policy = "no"
         self.image_id = "sha256:1"
         self.calls: list[str] = []
         self.failing: set[str] = set()
@@ -50,8 +51,9 @@ class FakeEngine:
                 "Status": self.status,
                 "StartedAt": NEVER if self.status == "created" else ONCE,
                 "Pid": 7,
+                "ExitCode": 137 if self.status == "exited" else 0,
             },
-            "HostConfig": {"Runtime": "streamhop"},
+            "HostConfig": {"Runtime": "streamhop", "RestartPolicy": {"Name": self.policy}},
         }
 
     async def inspect_image(self, reference: str) -> dict[str, Any]:
@@ -69,6 +71,16 @@ class FakeEngine:
 
     async def update_restart_policy(self, container: str, policy: dict[str, Any]) -> None:
         self._note("restart", f"restart {policy['Name']}")
+        self.policy = policy["Name"]
+
+    async def start(self, container: str) -> None:
+        self._note("start", "start")
+        self.status = "running"
+
+    async def version(self) -> dict[str, Any]:
+        if "version" in self.failing:
+            raise EngineError("Docker does not answer")
+        return {}
 
     async def kill(self, container: str) -> None:
         self._note("kill", "kill")

@@ -113,7 +113,8 @@ async def test_a_target_that_got_go_and_ran_is_never_removed(journal: Journal, t
     states = State.RECEIVING, State.PREPARED, State.OWNED
     written(journal, Role.TARGET, *states, container="c", image_loaded=IMAGE, restart_policy=POLICY)
     assert await recover(host_with(engine, journal, tmp_path)) == []
-    assert engine.calls == ["restart always"]
+    # One that a crash ended comes up afresh, as its policy has it.
+    assert engine.calls == ["restart always", *(["start"] if status == "exited" else [])]
     latest = journal.latest(MOVE, Role.TARGET)
     assert latest is not None
     assert latest.state is State.OPEN
@@ -205,3 +206,20 @@ async def test_one_move_that_cannot_be_settled_does_not_stop_the_others(
     unsettled = await recover(host_with(engine, journal, tmp_path))
     assert [record.move for record in unsettled] == [MOVE]
     assert engine.calls == ["remove"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "now", "started"),
+    [("always", "no", True), ("unless-stopped", "no", True), ("on-failure", "no", True), ("always", "always", False)],
+)
+async def test_a_crash_while_the_restart_policy_was_taken_away_does_not_leave_the_container_down(
+    journal: Journal, tmp_path: Path, wanted: str, now: str, *, started: bool
+) -> None:
+    """P3: with its policy Docker would have started it; where it still had it, Docker has decided."""
+    engine = FakeEngine("exited")
+    engine.policy = now
+    policy = {"Name": wanted, "MaximumRetryCount": 0}
+    written(journal, Role.SOURCE, State.PRECOPY, State.FREEZING, container="c", peer="p:1", restart_policy=policy)
+    await recover(host_with(engine, journal, tmp_path))
+    assert engine.calls == [f"restart {wanted}", *(["start"] if started else [])]
+    assert engine.status == ("running" if started else "exited")

@@ -7,7 +7,7 @@ STAMP := $(VENV)/.complete
 APT := debootstrap iproute2 nftables procps gcc libc6-dev ca-certificates util-linux python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test test-unit test-lab check format clean
+.PHONY: help setup prepare demo lab-faults test test-unit test-lab check format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -36,12 +36,15 @@ test-unit: setup ## the tests that need no lab
 test-lab: prepare ## the tests on real hosts
 	$(BIN)/python -m pytest -m lab
 
+lab-faults: prepare ## the failure matrix on real hosts (REPEAT=5 CELLS= SEED=0 JOBS=2); writes build/faults.json
+	REPEAT=$(REPEAT) CELLS=$(CELLS) SEED=$(SEED) JOBS=$(JOBS) $(BIN)/python -m faults
+
 check: setup ## style, types, import directions, duplicated code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pylint --disable=all --enable=duplicate-code streamhop protocol/streamhop_protocol tools/hoplab
+	$(BIN)/pylint --disable=all --enable=duplicate-code streamhop protocol/streamhop_protocol tools/hoplab tools/faults
 
 format: setup ## let ruff lay out the code
 	$(BIN)/ruff check --fix .

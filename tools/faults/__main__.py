@@ -6,13 +6,8 @@ Environment: ``REPEAT`` runs of each cell (5), ``CELLS`` (``source-host``, ``lin
 
 from __future__ import annotations
 
-import json
 import os
-import queue
 import sys
-import threading
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console

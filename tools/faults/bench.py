@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -170,7 +171,14 @@ class Bench:
 
     def power_off(self, host: Host) -> None:
         """Everything in the host dies at once."""
+        # The kernel keeps a dead host's init until every process of the host has been waited for: this is a child.
+        process = self.daemons[host.name].process
+        waiting = threading.Thread(target=process.wait) if process is not None else None
+        if waiting is not None:
+            waiting.start()
         host.power_off()
+        if waiting is not None:
+            waiting.join()
         self.daemons[host.name].kill()
 
     def power_on(self, host: Host) -> None:

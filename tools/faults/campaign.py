@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from hoplab import Lab, LabError
+from hoplab import LabError
 
 from .bench import Bench
 from .cells import Cell, Plan, plan_run
@@ -40,7 +40,7 @@ class Campaign:
             )
             for small in (False, True)
         }
-        self._turns = Counter[Cell]({cell: repeat for cell in cells})
+        self._turns = Counter[Cell](dict.fromkeys(cells, repeat))
         self.rows: list[Row] = []
 
     def run(self, jobs: int) -> None:
@@ -50,8 +50,14 @@ class Campaign:
         workers = [threading.Thread(target=self._work, args=(number,)) for number in range(jobs)]
         for worker in workers:
             worker.start()
-        for worker in workers:
-            worker.join()
+        try:
+            for worker in workers:
+                worker.join()
+        finally:
+            # Interrupted: what runs is seen through, so that its lab goes down.
+            with self._lock:
+                for waiting in self._waiting.values():
+                    waiting.clear()
         self._write()
 
     def missed(self) -> list[Cell]:
@@ -78,40 +84,40 @@ class Campaign:
                 self._turns[plan.cell] += 1
             self._write()
         word = "holds" if row.holds else "BROKEN"
-        say = f"{row.cell} hit {row.step_hit} seed {row.seed}: {row.who_ran}, exit {row.exit_code} {row.said}, {word}"
-        sys.stderr.write(f"{say}, {row.seconds:.0f} s {'; '.join(row.broken + row.residue)}\n")
-        sys.stderr.flush()
+        told = f"{row.cell} hit {row.step_hit} seed {row.seed}: {row.who_ran}, exit {row.exit_code} {row.said}, {word}"
+        say(f"{told}, {row.seconds:.0f} s {'; '.join(row.broken + row.residue)}")
 
     def _write(self) -> None:
         self._result.write_text(json.dumps([asdict(row) for row in self.rows], indent=1) + "\n")
 
     def _work(self, number: int) -> None:
-        bench: Bench | None = None
+        """Take runs while there are any; one lab serves many, until a run breaks it or needs another kind."""
         generation = 0
+        plan = self._next(None)
+        while plan is not None:
+            generation += 1
+            small = plan.cell.fault.of_disk
+            with Bench(f"faults-{os.getpid()}-{number}-{generation}", small_disks=small) as bench:
+                while plan is not None and plan.cell.fault.of_disk is small:
+                    good = self._one(bench, plan)
+                    plan = self._next(small)
+                    if not good:
+                        break
+
+    def _one(self, bench: Bench, plan: Plan) -> bool:
+        """One run; returns whether the lab is fit for another."""
+        before = {name: len(daemon.log()) for name, daemon in bench.daemons.items()}
         try:
-            while (plan := self._next(bench.small_disks if bench else None)) is not None:
-                small = plan.cell.fault.of_disk
-                if bench is not None and bench.small_disks is not small:
-                    bench = _closed(bench)
-                if bench is None:
-                    generation += 1
-                    bench = Bench(f"faults-{os.getpid()}-{number}-{generation}", small_disks=small)
-                before = {name: len(daemon.log()) for name, daemon in bench.daemons.items()}
-                try:
-                    row = Run(bench, plan).carry_out()
-                except (LabError, OSError, AssertionError) as error:
-                    sys.stderr.write(f"{plan.cell} seed {plan.seed}: the lab failed: {error}\n")
-                    self._keep_logs(bench, plan, before)
-                    bench = _closed(bench)
-                    self._again(plan)
-                    continue
-                self._done(plan, row)
-                if not row.holds:
-                    self._keep_logs(bench, plan, before)
-                    bench = _closed(bench)
-        finally:
-            if bench is not None:
-                _closed(bench)
+            row = Run(bench, plan).carry_out()
+        except (LabError, OSError, subprocess.TimeoutExpired) as error:
+            say(f"{plan.cell} seed {plan.seed}: the lab failed: {error}")
+            self._keep_logs(bench, plan, before)
+            self._again(plan)
+            return False
+        self._done(plan, row)
+        if not row.holds:
+            self._keep_logs(bench, plan, before)
+        return row.holds
 
     def _again(self, plan: Plan) -> None:
         """A run that told nothing, once more, at the end."""
@@ -135,8 +141,7 @@ class Campaign:
             (directory / f"{stem}.log").write_text(f"{text}\n--- dockerd\n{docker}\n--- now\n{found}\n")
 
 
-def _closed(bench: Bench) -> None:
-    bench.__exit__(None, None, None)
-
-
-__all__ = ["Campaign", "Lab", "time"]
+def say(text: str) -> None:
+    """A line for whoever watches."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

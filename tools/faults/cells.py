@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -223,38 +222,29 @@ def allowed_ends(fault: Fault, step: Step) -> frozenset[End]:
     exit code tells the truth about it is another check. What ran on a host, or under a dockerd without live-restore,
     is lost when that dies, as in any crash.
     """
-    before_commitment = step <= Step.PREPARED
     match fault:
         case Fault.SOURCE_DAEMON:
-            return frozenset({End.SOURCE}) if before_commitment else _after(step)
+            return frozenset({End.SOURCE}) if step <= Step.PREPARED else _after(step)
         case Fault.SOURCE_HOST:
-            return _SOURCE_CRASH if before_commitment else _after(step) - {End.SOURCE}
+            return _SOURCE_CRASH if step <= Step.PREPARED else frozenset({End.TARGET})
         case Fault.SOURCE_DOCKERD:
             if step is Step.PRECOPY:
                 return _SOURCE_CRASH
             # The frozen copy dies with dockerd's restart: a target that does not start it has nothing to go back to.
             return _SOURCE_CRASH | {End.TARGET} if step < Step.OWNED else frozenset({End.TARGET})
-        case Fault.TARGET_HOST | Fault.TARGET_DOCKERD:
+        case Fault.TARGET_HOST:
             if step < Step.OWNED:
-                return frozenset({End.SOURCE}) if fault is Fault.TARGET_HOST else frozenset({End.SOURCE}) | _late(step)
+                return frozenset({End.SOURCE})
+            # Whether it ran there is not known to anybody where the host's memory is gone: then it stays in doubt.
             return _TARGET_CRASH | ({End.SOURCE, End.FROZEN_SOURCE} if step is Step.OWNED else set())
-        case Fault.TARGET_DAEMON | Fault.LINK_THERE | Fault.LINK_BACK | Fault.LINK_BOTH:
-            return _after(step)
-        case Fault.SOURCE_DISK | Fault.TARGET_DISK:
+        case Fault.TARGET_DOCKERD:
+            if step < Step.RELEASED:
+                return _EITHER
+            return _TARGET_CRASH | ({End.SOURCE} if step < Step.DONE else set())
+        case _:
             return _after(step)
 
 
 def _after(step: Step) -> frozenset[End]:
     """Both hosts stay, so what was in memory does too."""
     return _EITHER if step is not Step.DONE else frozenset({End.TARGET})
-
-
-def _late(step: Step) -> frozenset[End]:
-    """A dockerd that dies while GO is under way may take with it what GO has started."""
-    return _TARGET_CRASH if step is Step.RELEASED else frozenset()
-
-
-def plans(cells: Iterable[Cell], seed: int, indices: Sequence[int]) -> list[Plan]:
-    """The runs of all ``cells``, those that need the same kind of hosts together."""
-    made = [plan_run(cell, seed, index) for cell in cells for index in indices]
-    return sorted(made, key=lambda plan: plan.cell.fault.of_disk)

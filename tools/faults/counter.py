@@ -5,6 +5,7 @@ Argument: the sink's address. It does not know, and does not ask, on which host 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -24,10 +25,8 @@ def main() -> None:
     while True:
         n += 1
         ballast[n * 4096 % BALLAST_BYTES] ^= 1
-        try:
+        with contextlib.suppress(OSError):  # a network that is not there yet, or not any more
             channel.sendto(f"{life} {n}".encode(), (sys.argv[1], PORT))
-        except OSError:  # a network that is not there yet, or not any more
-            pass
         time.sleep(PAUSE_S)
 
 

@@ -44,7 +44,7 @@ def main() -> None:
     """Entry of the program: ``streamhop`` with that journal."""
     from streamhop import daemon
 
-    daemon.Journal = HeldJournal  # type: ignore[attr-defined,misc]
+    daemon.Journal = HeldJournal  # type: ignore[attr-defined]
     streamhop()
 
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-PER_S = 50
-"""Reports that a counter makes a second."""
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ def complaints(reports: Sequence[Report], source: str) -> list[str]:
     order = stretches(reports)
     replaced: set[str] = set()
     left_source = False
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         left_source = left_source or before.host != source
         if after.life != before.life:
             replaced.add(before.life)

@@ -7,8 +7,8 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from streamhop.handover.journal import Record
 from streamhop.handover.states import Role
 
 from .bench import IMAGE, SOURCE, TARGET, Bench, pause
-from .cells import End, Plan, Step, step_of
+from .cells import Plan, step_of
 from .inventory import COUNTER
 from .journals import newest, rows_after
 from .verdicts import QUIET_S, Observed, Said, judge
@@ -87,6 +87,16 @@ class Cli(threading.Thread):
         self.reason = str(result.get("reason") or err.decode(errors="replace").strip()[-300:])
         self.said = Said(self._process.returncode, runs_at, time.monotonic())
 
+    def wait(self) -> Said:
+        """What it said, once it has ended.
+
+        :raises WaitError: it hangs, though it was killed.
+        """
+        self.join(2 * CLI_S_MAX)
+        if self.said is None:
+            raise WaitError("streamhop migrate does not end")
+        return self.said
+
 
 class Run:
     """Use once: :meth:`carry_out`."""
@@ -113,25 +123,32 @@ class Run:
         bench.mend(plan.cell.fault)
         mended = time.monotonic()
         bench.forget_holds()
-        cli.join(CLI_S_MAX + 10)
-        assert cli.said is not None
+        said = cli.wait()
         step = step_of(states[SOURCE], states[TARGET])
 
         def look() -> Observed:
             unsettled = [f"{host}: {record.role.value} {record.state.value}" for host, record in self._unsettled()]
             after = bench.inventory()
             pause(QUIET_S)
+            now = time.monotonic()
+            heard = bench.sink.reports()
             return Observed(
-                plan.cell.fault, step, SOURCE, TARGET, plan.policy, IMAGE, bench.sink.reports(), life, cli.said,
-                before, after, time.monotonic(), unsettled,
-            )  # fmt: skip
+                plan.cell.fault,
+                step,
+                SOURCE,
+                TARGET,
+                plan.policy,
+                IMAGE,
+                heard,
+                life,
+                said,
+                before,
+                after,
+                now,
+                unsettled,
+            )
 
-        seen, settled_at = look(), time.monotonic()
-        end, left, broken = judge(seen)
-        while (left or broken) and time.monotonic() < mended + SETTLE_S_MAX:
-            pause(POLL_S)
-            seen, settled_at = look(), time.monotonic()
-            end, left, broken = judge(seen)
+        settled_s = self._await_settled(look, mended)
         pause(AFTERMATH_S)
         end, left, broken = judge(look())
         return Row(
@@ -149,15 +166,25 @@ class Run:
             image_there=plan.image_there,
             who_ran=end.value,
             lost=end.lost,
-            exit_code=cli.said.exit_code,
-            said=cli.said.runs_at,
+            exit_code=said.exit_code,
+            said=said.runs_at,
             reason=cli.reason,
             residue=left,
             broken=broken,
             holds=not left and not broken,
-            settled_s=round(max(0.0, settled_at - mended), 2),
+            settled_s=settled_s,
             seconds=round(time.monotonic() - began, 2),
         )
+
+    @staticmethod
+    def _await_settled(look: Callable[[], Observed], mended: float) -> float:
+        """Look until all is as the matrix wants it, or for long enough; returns how long after the mending that was."""
+        while True:
+            at = time.monotonic()
+            _, left, broken = judge(look())
+            if (not left and not broken) or at >= mended + SETTLE_S_MAX:
+                return round(at - mended, 2)
+            pause(POLL_S)
 
     def _break(self, cli: Cli) -> dict[str, str | None]:
         """Bring the fault about where the plan wants it; returns the journals' states at that moment."""
@@ -196,12 +223,3 @@ class Run:
             for record in self._records(host, role).values()
             if record.unsettled
         ]
-
-
-@contextmanager
-def logs_of(bench: Bench) -> Iterator[dict[str, int]]:
-    """How long each daemon's log was before, to tell later what a run has added."""
-    yield {host.name: len(bench.daemons[host.name].log()) for host in bench.hosts}
-
-
-__all__ = ["End", "Row", "Run", "Step"]

@@ -97,7 +97,10 @@ def judge(seen: Observed) -> tuple[End, list[str], list[str]]:
 
 
 def _stays_down(seen: Observed, end: End) -> list[str]:
-    """A container that its owner wants up has to come up again after a crash, unless nobody may say where it runs."""
+    """A container that its owner wants up has to come up again after a crash."""
+    if seen.policy == "unless-stopped" and seen.fault in (Fault.SOURCE_DOCKERD, Fault.TARGET_DOCKERD):
+        # A dockerd without live-restore takes what it kills when it starts for stopped by its owner, moved or not.
+        return []
     return [f"it is {end.value} although its restart policy is {seen.policy}"]
 
 

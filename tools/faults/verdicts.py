@@ -85,7 +85,12 @@ def holder_of(seen: Observed, end: End) -> str | None:
 def judge(seen: Observed) -> tuple[End, list[str], list[str]]:
     """How it ended, what was left behind, and everything that breaks a promise."""
     end = end_of(seen)
-    left = residue(seen.before, seen.after, holder_of(seen, end), seen.policy, seen.image)
+    # In doubt all is kept, on purpose, for an operator to decide; whether that may be so is the matrix's matter.
+    left = (
+        []
+        if end is End.FROZEN_SOURCE
+        else residue(seen.before, seen.after, holder_of(seen, end), seen.policy, seen.image)
+    )
     broken = complaints(seen.reports, seen.source)
     if seen.step is not None and end not in allowed_ends(seen.fault, seen.step):
         broken.append(f"it is {end.value}, which is not where {seen.fault.value}:{int(seen.step)} may end")

@@ -58,14 +58,13 @@ class LinkState:
     rtt_s: float | None = None
     loss: float = 0.0
     up: bool = True
-    silent: str = ""
-    """The end whose sending is lost while the link is up otherwise; empty: neither."""
-
     backend: str = ""
     """``veth``, ``netem`` (a veth whose kernel delays) or ``relay`` (a program of ours delays)."""
 
     relay: ProcessId | None = None
     measured: Measured | None = None
+    silent: str = ""
+    """The end whose sending is lost while the link is up otherwise; empty: neither."""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ STAMP := $(VENV)/.complete
 APT := debootstrap iproute2 nftables procps gcc libc6-dev ca-certificates util-linux python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test test-unit test-lab sim fuzz lab-endurance check format clean
+.PHONY: help setup prepare demo test test-unit test-lab sim fuzz lab-endurance lab-faults check format clean
 
 MINUTES ?= 10
 
@@ -49,12 +49,15 @@ lab-endurance: prepare ## one container, MOVES=500 moves back and forth: does an
 sim: setup ## simulate moves under faults: N seeds from SEED on; TRACE=1 prints all that happens
 	$(BIN)/python -W ignore -m hopsim.cli --seed $(SEED) --number $(N) $(if $(TRACE),--trace)
 
+lab-faults: prepare ## the failure matrix on real hosts (REPEAT=5 CELLS= SEED=0 JOBS=2); writes build/faults.json
+	REPEAT=$(REPEAT) CELLS=$(CELLS) SEED=$(SEED) JOBS=$(JOBS) $(BIN)/python -m faults
+
 check: setup ## style, types, import directions, duplicated code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pylint --disable=all --enable=duplicate-code streamhop protocol/streamhop_protocol tools/hoplab tools/hopsim
+	$(BIN)/pylint --disable=all --enable=duplicate-code streamhop protocol/streamhop_protocol tools/hoplab tools/hopsim tools/faults
 
 format: setup ## let ruff lay out the code
 	$(BIN)/ruff check --fix .

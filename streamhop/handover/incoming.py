@@ -61,6 +61,9 @@ log = logging.getLogger("streamhop.handover")
 
 INBOX_MAX = 64
 
+DOCKER_ANSWER_S_MAX = 5.0
+"""Longest that GO waits for Docker to show that it is there."""
+
 CLEAN_UP_S_MAX = 30.0
 """How long Docker may take to let go of a container whose restore was refused."""
 
@@ -363,6 +366,9 @@ class IncomingMove:
     async def _open(self, pending: PendingRestore) -> None:
         """Start it. From OWNED on only what Docker sees tells whether it runs, see :meth:`_end`."""
         await self._journal.enter(State.OWNED, boot=self._host.boot)
+        # A dockerd that is gone by now would never know of the container that runs.
+        async with asyncio.timeout(DOCKER_ANSWER_S_MAX):
+            await self._host.engine.version()
         await pending.go()
         await self._journal.enter(State.OPEN, owes_settling_in=True)
         await self._say_started()

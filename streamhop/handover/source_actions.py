@@ -71,6 +71,12 @@ def _restarts(policy: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
     )
 
 
+async def is_still_frozen(engine: Engine, container: str, init_pid: int) -> bool:
+    """Whether the container is the very one that was frozen: a dockerd that was restarted may have started it anew."""
+    state = (await engine.inspect_container(container))["State"]
+    return bool(state["Paused"]) and state["Pid"] == init_pid
+
+
 async def remove_moved(engine: Engine, container: str) -> None:
     """Remove the frozen copy of a container that runs elsewhere now.
 

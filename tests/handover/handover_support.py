@@ -53,6 +53,7 @@ class FakeEngine:
                 "StartedAt": NEVER if self.status == "created" else ONCE,
                 "Pid": 7,
                 "Health": self.health,
+                "ExitCode": 137 if self.status == "exited" else 0,
             },
             "HostConfig": {"Runtime": "streamhop", "RestartPolicy": {"Name": self.restart}},
         }
@@ -72,10 +73,16 @@ class FakeEngine:
 
     async def update_restart_policy(self, container: str, policy: dict[str, Any]) -> None:
         self._note("restart", f"restart {policy['Name']}")
+        self.restart = policy["Name"]
 
     async def start(self, container: str) -> None:
         self._note("start", "start")
         self.status = "running"
+
+    async def version(self) -> dict[str, Any]:
+        if "version" in self.failing:
+            raise EngineError("Docker does not answer")
+        return {}
 
     async def kill(self, container: str) -> None:
         self._note("kill", "kill")

@@ -126,6 +126,16 @@ async def test_a_runtime_that_dies_before_the_start_is_cleared_up_and_said(journ
     assert target.session.said == [StateMessage(move=MOVE, epoch=1, state="refused")]
 
 
+async def test_go_is_not_followed_while_docker_does_not_answer(journal: Journal, tmp_path: Path) -> None:
+    """P1: it would run, and Docker would say that it never did."""
+    target = Target(journal, tmp_path, on_go=lambda: target.starts())
+    target.engine.failing.add("version")
+    await target.move.run()
+    assert target.state is State.REFUSED
+    assert target.engine.status == "gone"
+    assert target.session.said == [StateMessage(move=MOVE, epoch=1, state="refused")]
+
+
 async def test_a_daemon_told_to_stop_in_the_middle_of_the_start_keeps_what_it_starts(
     journal: Journal, tmp_path: Path
 ) -> None:

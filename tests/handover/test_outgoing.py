@@ -19,6 +19,7 @@ from streamhop.handover.errors import (
     CancelledMoveError,
     EndedError,
     InDoubtError,
+    MoveError,
     NoConvergenceError,
     PausedError,
     StillFrozenError,
@@ -33,7 +34,7 @@ from streamhop.handover.states import Role, State
 from streamhop.net import SessionLost
 from streamhop.peering import PeerDirectory, PeerTarget
 from streamhop.telemetry.events import EventLog
-from streamhop_protocol.messages import Abort, Aborted, Message
+from streamhop_protocol.messages import Abort, Aborted, Message, Release, Started
 
 
 class FakeSession:
@@ -359,3 +360,38 @@ async def test_a_daemon_that_got_no_processor_does_not_take_that_for_the_peers_s
     assert not watching.done()
     with pytest.raises(UnreachableError, match="while the container was frozen"):
         await asyncio.wait_for(watching, 5)
+
+
+@pytest.mark.parametrize(
+    ("status", "pid", "released"), [("paused", 7, True), ("running", 7, False), ("paused", 8, False)]
+)
+async def test_only_the_container_that_was_frozen_is_released(
+    journal: Journal,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gates: list[int],
+    status: str,
+    pid: int,
+    *,
+    released: bool,
+) -> None:
+    """P1: a dockerd restarted during the freeze has started it anew, by its restart policy, before that was taken."""
+
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING)
+        source.engine.status = status
+        source.move._container.init_pid = pid
+        source.session.answers.put_nowait(Started(move=source.move.id, epoch=1, attributes={}))
+        await source.move._release(source.session, dialogue, b"d" * 32)
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    dialogue: Any = SimpleNamespace(answer=lambda _: source.session.receive())
+    source.session.rtt_s = 0.0  # type: ignore[attr-defined]
+    if released:
+        await course()
+        assert source.state is State.RELEASED
+    else:
+        with pytest.raises(MoveError):
+            await source.move.run()
+        assert source.state is State.ABORTED
+        assert not any(isinstance(message, Release) for message in source.session.heard)

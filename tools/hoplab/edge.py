@@ -38,13 +38,21 @@ class Outcome:
 class EdgeDaemon:
     """The streamhop daemon of one host."""
 
-    def __init__(self, host: Host, peers: Sequence[str], settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        peers: Sequence[str],
+        settings: Mapping[str, str] | None = None,
+        program: str = "streamhop",
+    ) -> None:
         """Install and configure; :meth:`start` starts.
 
         :param peers: names of the other hosts.
         :param settings: further keys of the configuration, as TOML.
+        :param program: what is run as the daemon.
         """
         self.host = host
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         lines = [f'name = "{host.name}"', f'listen = "0.0.0.0:{PORT}"']
         lines += [f"{key} = {value}" for key, value in (settings or {}).items()]
@@ -59,7 +67,7 @@ class EdgeDaemon:
         :raises LabError: it ended, or does not serve in time; with the end of its log.
         """
         before = len(self.log())
-        self._process = self.host.popen(["sh", "-c", f"exec streamhop daemon >> {LOG} 2>&1"])
+        self._process = self.host.popen(["sh", "-c", f"exec {self._program} daemon >> {LOG} 2>&1"])
         deadline = time.monotonic() + START_S_MAX
         while STARTED not in self.log()[before:]:
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -70,6 +78,11 @@ class EdgeDaemon:
     def log(self) -> str:
         """What the daemon has logged so far."""
         return str(self.host.exec(f"cat {LOG} 2>/dev/null || true").stdout)
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The daemon's process, as a child of the caller; ``None`` if it does not run."""
+        return None if self._process is None or self._process.poll() is not None else self._process
 
     def peak_rss_bytes(self) -> int:
         """Most memory the daemon has had resident."""

@@ -100,18 +100,24 @@ class Link:
             Wiring(self._lab.settings, state).measure(find_link(state, self.a, self.b))
         return self.measured
 
-    def down(self) -> None:
-        """Cut the link: what is sent, and what is under way, vanishes in both directions without a word."""
-        self._switch(up=False)
+    def down(self, sender: str | None = None) -> None:
+        """Cut the link: what is sent, and what is under way, vanishes in both directions without a word.
+
+        :param sender: only what this end sends vanishes; what the other one sends arrives.
+        :raises UsageError: that is neither end.
+        """
+        if sender is not None and sender not in (self.a, self.b):
+            raise UsageError(f"{sender!r} is no end of the link between {self.a} and {self.b}")
+        self._switch(up=sender is not None, silent=sender or "")
 
     def up(self) -> None:
         """Heal the link: it is again what it was."""
-        self._switch(up=True)
+        self._switch(up=True, silent="")
 
-    def _switch(self, *, up: bool) -> None:
+    def _switch(self, *, up: bool, silent: str) -> None:
         with self._lab.editing() as state:
             link = find_link(state, self.a, self.b)
-            link.up = up
+            link.up, link.silent = up, silent
             Wiring(self._lab.settings, state).change(link)
 
 

@@ -100,8 +100,8 @@ class Wiring:
         running = self.running(link)
         if link.backend == "relay":
             self._set_relay(link, loss=loss, up=running)
-        for netns, device in ends:
-            if not running:
+        for name, (netns, device) in zip((link.a, link.b), ends, strict=True):
+            if not running or name == link.silent:
                 network.block(netns, device)
                 continue
             network.shape(

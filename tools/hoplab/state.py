@@ -63,6 +63,8 @@ class LinkState:
 
     relay: ProcessId | None = None
     measured: Measured | None = None
+    silent: str = ""
+    """The end whose sending is lost while the link is up otherwise; empty: neither."""
 
 
 @dataclass(slots=True)

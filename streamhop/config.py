@@ -9,7 +9,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,7 @@ def _convert(name: str, value: Any, where: str) -> Any:
     if name == "limit":
         # A bare number of TOML has no unit either.
         return parse_rate(str(value))
-    parsers = {"Address": parse_address, "Path": Path, "str": str}
+    parsers: Mapping[object, Callable[[str], Any]] = {"Address": parse_address, "Path": Path, "str": str}
     if kind in parsers and isinstance(value, str):
         return parsers[kind](value)
     if kind == "bool" and (isinstance(value, bool) or value in ("true", "false")):

@@ -189,9 +189,9 @@ def _convert(name: str, value: Any, where: str) -> Any:
     if name == "limit":
         # A bare number of TOML has no unit either.
         return parse_rate(str(value))
-    parsers: dict[str, Callable[[str], Any]] = {"Address": parse_address, "Path": Path, "str": str}
-    if str(kind) in parsers and isinstance(value, str):
-        return parsers[str(kind)](value)
+    parsers: Mapping[object, Callable[[str], Any]] = {"Address": parse_address, "Path": Path, "str": str}
+    if kind in parsers and isinstance(value, str):
+        return parsers[kind](value)
     if kind == "bool" and (isinstance(value, bool) or value in ("true", "false")):
         return value in (True, "true")
     if kind in ("int", "float") and not isinstance(value, bool):

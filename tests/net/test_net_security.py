@@ -63,33 +63,71 @@ async def refused(
 
 
 async def test_a_stranger_is_refused(a: Device, b: Device, stranger: Device) -> None:
+    """P9: another certificate than a paired one."""
     await refused(b.server(a), stranger.client(b))
 
 
 async def test_a_device_is_refused_that_is_not_the_one_dialed(a: Device, b: Device, stranger: Device) -> None:
+    """P9: the same for who answers."""
     await refused(stranger.server(a), a.client(b))
 
 
 async def test_nobody_is_trusted_by_default(a: Device, b: Device) -> None:
+    """P9: nobody is paired yet."""
     await refused(b.server(), a.client(b))
 
 
 async def test_a_device_that_was_unpaired_is_refused_though_tls_still_knows_it(a: Device, b: Device) -> None:
+    """P9: unpaired, while the listener goes on."""
     security = b.server(a)
     b.trusted.clear()
     await refused(security, a.client(b))
 
 
 async def test_a_new_certificate_of_an_old_key_is_another_device(a: Device, b: Device, tmp_path: Path) -> None:
-    again = Device(tmp_path, "a2")
-    again.identity.key.write_bytes(a.identity.key.read_bytes())
-    # The same key would do for a signature; the fingerprint is the certificate's.
-    with pytest.raises(ssl.SSLError):
-        again.client(b)
-    await refused(b.server(a), Device(tmp_path, "a3").client(b))
+    """P9: right key in a new certificate: the fingerprint is the certificate's."""
+    again = a.certified_again(tmp_path, "again", (-1, 365))
+    await refused(b.server(a), again.client(b))
+    await refused(again.server(b), b.client(a))
+
+
+async def test_ones_own_certificate_opens_no_door(a: Device, b: Device) -> None:
+    """P9: who shows the listener's own certificate, or answers with the dialer's, is not trusted for it."""
+    await refused(b.server(a), b.client(b))
+    security = a.client(b)
+    await refused(a.server(a), security)
+
+
+@pytest.mark.parametrize("days", [(-20, -10), (10, 20)], ids=["expired", "not valid yet"])
+async def test_dates_do_not_count(a: Device, b: Device, tmp_path: Path, days: tuple[int, int]) -> None:
+    """P9: a paired certificate is good until it is unpaired, whatever the clock says; a stranger is not."""
+    dated = a.certified_again(tmp_path, "dated", days)
+    async with two_peers(security=(dated.client(b), b.server(dated))) as (dialer, acceptor):
+        assert (dialer.peer_name, acceptor.peer_name) == ("b", "dated")
+    async with two_peers(security=(b.client(dated), dated.server(b))) as (dialer, _):
+        assert dialer.peer_name == "dated"
+    await refused(b.server(a), dated.client(a))
+
+
+async def test_who_is_unpaired_while_connected_is_out_at_once(a: Device, b: Device) -> None:
+    """P9: the live session ends, and there is no other."""
+    accepted, server, client = Acceptors(), b.server(a), a.client(b)
+    async with (
+        asyncio.timeout(DEADLINE_S),
+        await serve("127.0.0.1", 0, CONFIG, name="b", on_session=accepted, security=server) as listener,
+        await dial("127.0.0.1", listener.port, CONFIG, name="a", security=client) as session,
+    ):
+        await accepted.sessions.get()
+        b.trusted.clear()
+        listener.end_sessions_of("a")
+        await session.wait_closed()
+        with pytest.raises(UntrustedError):
+            await dial("127.0.0.1", listener.port, CONFIG, name="a", security=client)
+    assert accepted.sessions.empty()
 
 
 async def test_a_dialer_without_a_certificate_is_refused(a: Device, b: Device) -> None:
+    """P9: no certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.load_verify_locations(cadata=b.pem)
@@ -98,6 +136,7 @@ async def test_a_dialer_without_a_certificate_is_refused(a: Device, b: Device) -
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2])
 async def test_older_tls_is_refused(a: Device, b: Device, version: ssl.TLSVersion) -> None:
+    """P9: nothing but TLS 1.3."""
     security = a.client(b)
     security.context.minimum_version = version
     security.context.maximum_version = version
@@ -105,6 +144,7 @@ async def test_older_tls_is_refused(a: Device, b: Device, version: ssl.TLSVersio
 
 
 async def test_plain_and_tls_do_not_mix(a: Device, b: Device) -> None:
+    """P9: who asks for less protection gets none."""
     await refused(b.server(a), None, TruncatedError)
     await refused(None, a.client(b))
 

@@ -19,7 +19,7 @@ from streamhop.content.memory import PageStore
 from streamhop.daemon import make_private
 from streamhop.handover import outgoing
 from streamhop.handover.errors import MoveError
-from streamhop.handover.host import Host
+from streamhop.handover.host import Host, kept_content
 from streamhop.handover.incoming import IncomingMove
 from streamhop.handover.journal import Journal
 from streamhop.handover.outgoing import OutgoingMove
@@ -48,7 +48,7 @@ def host_in(directory: Path) -> Host:
     make_private(config)
     fakes: Any = SimpleNamespace(), SimpleNamespace()
     peers = PeerDirectory(config, None, PeerBook(config.state_dir / "peers"))
-    return Host(config, fakes[0], Journal(config.state_dir / "journal.sqlite"), fakes[1], peers)
+    return Host(config, fakes[0], Journal(config.state_dir / "journal.sqlite"), fakes[1], peers, kept_content(config))
 
 
 @pytest.mark.usefixtures("open_umask")

@@ -21,7 +21,7 @@ from streamhop.control.peering import PeeringApi
 from streamhop.engine.capabilities import HostCapabilities
 from streamhop.handover import inquiries, operations
 from streamhop.handover.errors import InDoubtError, RefusedError
-from streamhop.handover.host import Host
+from streamhop.handover.host import Host, kept_content
 from streamhop.handover.journal import Journal
 from streamhop.handover.moves import Moves
 from streamhop.handover.outgoing import OutgoingMove
@@ -89,7 +89,7 @@ async def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     peers = PeerDirectory(config, identity, book)
     journal = Journal(tmp_path / "journal.sqlite")
     fakes: Any = FakeEngine(), None
-    host = Host(config, fakes[0], journal, fakes[1], peers)
+    host = Host(config, fakes[0], journal, fakes[1], peers, kept_content(config))
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         moves = Moves(host, tasks)
         peering = PeeringApi("edge-a", peers, Pairing(peers, identity, "edge-a", (Address("127.0.0.1", 1),)))
@@ -127,7 +127,7 @@ def judged(tally: Tally, events: EventLog) -> None:
 
 def test_results() -> None:
     """P18: what ``migrate`` and ``attach`` print, and what ``wait`` has as the result."""
-    moved = finished_tally().report(("web", "web2"), "edge-a", "edge-b", 5000)
+    moved = finished_tally().report(("web", "web2"), "edge-a", "edge-b")
     check_snapshot("result_moved", moved)
     check_snapshot("result_moved_without_figures", report_without_figures(("web", "web2"), "edge-a", "edge-b"))
     check_snapshot("result_failed", RefusedError("no room", "make some").as_json())

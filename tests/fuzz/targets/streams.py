@@ -83,7 +83,7 @@ def run_receiving(data: bytes) -> None:
                 await receiver._one(stream)  # type: ignore[arg-type]
             queue = receiver._trees[ROOTFS_TREE]
             while not queue._waiting.empty():
-                receiving._apply_tree(queue._waiting.get_nowait(), root, QUOTA_BYTES)
+                receiving._apply_tree(queue._waiting.get_nowait(), root, QUOTA_BYTES, blocks)
             pages.assemble(directory / "image", receiver.files_dir)
 
         before, receiving.in_worker = receiving.in_worker, _here

@@ -58,7 +58,7 @@ from .preflight import SourceContainer
 from .report import Tally
 from .sending import Sender
 from .settling_here import remove_tree, settle_here
-from .source_actions import forbid_restart, freeze, remove_moved
+from .source_actions import forbid_restart, freeze, remove_moved, stays_frozen
 from .states import Role, State
 
 log = logging.getLogger("streamhop.handover")
@@ -320,6 +320,8 @@ class OutgoingMove:
         self._phase("release")
         if self._container.restart_policy.get("Name") not in (None, "", "no"):
             await uninterrupted(forbid_restart(self._host.engine, self._container.id))
+        if not await stays_frozen(self._host.engine, self._container.id, self._container.init_pid):
+            raise MoveError("it was started or unpaused here by somebody else while it was frozen", "try again")
         await self._journal.enter(State.RELEASED, image_digest=digest.hex())
         await session.send(Release(move=self.id, epoch=EPOCH, image_digest=digest))
         try:

@@ -32,6 +32,16 @@ async def freeze(engine: Engine, container: str, init_pid: int) -> bool:
     return True
 
 
+async def stays_frozen(engine: Engine, container: str, init_pid: int) -> bool:
+    """Whether what was dumped has not gone on here and will not. Ask once restarts are forbidden.
+
+    A dockerd that was restarted meanwhile may have started the container afresh, or somebody may have unpaused it. One
+    that has ended is no obstacle: nothing starts it again, and the target has all of it.
+    """
+    state = (await engine.inspect_container(container))["State"]
+    return not state["Running"] or (state["Paused"] and state["Pid"] == init_pid)
+
+
 async def thaw(engine: Engine, container: str, *, unpause: bool = True) -> None:
     """Make the container go on as before a freeze, whichever part of the freeze was done.
 

@@ -18,6 +18,7 @@ from streamhop.handover.errors import (
     CancelledMoveError,
     EndedError,
     InDoubtError,
+    MoveError,
     NoConvergenceError,
     PausedError,
     StillFrozenError,
@@ -32,7 +33,7 @@ from streamhop.handover.states import Role, State
 from streamhop.net import SessionLost
 from streamhop.peering import PeerDirectory, PeerTarget
 from streamhop.telemetry.events import EventLog
-from streamhop_protocol.messages import Abort, Aborted, Message
+from streamhop_protocol.messages import Abort, Aborted, Message, Release
 
 
 class FakeSession:
@@ -103,6 +104,40 @@ class Source:
         record = self.journal.latest(self.move.id, Role.SOURCE)
         assert record is not None
         return record.state
+
+
+@pytest.mark.parametrize(
+    ("status", "init_pid", "released"),
+    [("paused", 7, True), ("exited", 7, True), ("running", 7, False), ("running", 8, False), ("paused", 8, False)],
+)
+async def test_what_runs_again_at_the_source_is_not_released(
+    journal: Journal,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gates: list[int],
+    status: str,
+    init_pid: int,
+    *,
+    released: bool,
+) -> None:
+    """P1: simulator seed 9119. dockerd was restarted while the container was frozen, and started it afresh."""
+
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING)
+        source.engine.status = status
+        await source.move._release(source.session, dialogue, b"d" * 32)
+
+    class Answering:
+        async def answer(self, _: object) -> None:
+            raise SessionLost("released")
+
+    dialogue: Any = Answering()
+    source = Source(journal, tmp_path, monkeypatch, course)
+    source.move._container.init_pid = init_pid
+    with pytest.raises(InDoubtError if released else MoveError):
+        await source.move.run()
+    assert source.state is (State.RELEASED if released else State.ABORTED)
+    assert any(isinstance(message, Release) for message in source.session.heard) is released
 
 
 async def test_a_lost_link_while_frozen_thaws_and_owes_the_abort(

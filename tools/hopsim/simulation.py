@@ -381,6 +381,11 @@ def _nothing() -> None:
     return
 
 
+def planned(seed: int, directory: Path) -> set[tuple[str, str]]:
+    """Kind and side of the faults that ``seed`` holds."""
+    return {(fault.kind, fault.side) for fault in Simulation(seed, directory).injector.faults}
+
+
 def simulate(seed: int, directory: Path, *, tracing: bool = False) -> Outcome:
     """Run ``seed``."""
     asyncio.set_event_loop(None)

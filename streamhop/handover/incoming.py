@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 from streamhop.content.container_config import admit
 from streamhop.content.image_layers import ImageAssembler
 from streamhop.content.memory import PageStore
-from streamhop.content.process_images import check_images
 from streamhop.engine.restores import PendingRestore
 from streamhop.net import PeerSession, SessionLost
 from streamhop_protocol.errors import IntegrityError, ProtocolError, UnexpectedError
@@ -337,7 +336,7 @@ class IncomingMove:
         if digest != prepare.image_digest:
             raise IntegrityError("the image assembled here is not the one that was dumped")
         self._timings["assemble_s"] = time.monotonic() - began
-        await in_worker(check_images, image_dir, (await pending.bundle()).path)
+        await self._means.check_images(image_dir, (await pending.bundle()).path)
         began = time.monotonic()
         await pending.restore(image_dir, work_dir)
         restored = await self._unless_start_fails(pending.restored())

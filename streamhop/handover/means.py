@@ -19,6 +19,7 @@ from typing import Any
 from streamhop.content.container_config import Refusal
 from streamhop.content.image_layers import ImageAssembler, held_layers
 from streamhop.content.memory import PageStore
+from streamhop.content.process_images import check_images
 from streamhop.content.trees import HeldBlocks
 from streamhop.engine.checkpoint import checkpoint
 from streamhop.engine.docker import Engine, runc_root
@@ -119,6 +120,10 @@ class Means:
         )
         begun = {digest: size for digest, size in begun.items() if digest in missing}
         return Intake(layers, pages, blocks, receiver, missing, begun, holds_pages or len(blocks) > 0)
+
+    async def check_images(self, image: Path, bundle: Path) -> None:
+        """See :func:`streamhop.content.process_images.check_images`."""
+        await in_worker(check_images, image, bundle)
 
     async def sync(self) -> None:
         """Return when everything written on this host is on disk."""

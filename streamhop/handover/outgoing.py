@@ -59,7 +59,7 @@ from .preflight import SourceContainer, check_still_runs, paused_by_others
 from .report import Tally
 from .sending import Sender
 from .settling_here import remove_tree, settle_here
-from .source_actions import forbid_restart, freeze, is_still_frozen, remove_moved
+from .source_actions import forbid_restart, freeze, remove_moved, stays_frozen
 from .states import Role, State
 
 log = logging.getLogger("streamhop.handover")
@@ -352,9 +352,8 @@ class OutgoingMove:
         self._phase("release")
         if self._container.restart_policy.get("Name") not in (None, "", "no"):
             await uninterrupted(forbid_restart(self._host.engine, self._container.id))
-            # Asked only now: from here on nobody but its owner starts it anew.
-            if not await is_still_frozen(self._host.engine, self._container.id, self._container.init_pid):
-                raise MoveError("Docker was restarted meanwhile: what was dumped is not what is here now", "try again")
+        if not await stays_frozen(self._host.engine, self._container.id, self._container.init_pid):
+            raise MoveError("it was started or unpaused here by somebody else while it was frozen", "try again")
         await self._journal.enter(State.RELEASED, image_digest=digest.hex())
         await session.send(Release(move=self.id, epoch=self.epoch, image_digest=digest))
         try:

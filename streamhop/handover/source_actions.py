@@ -32,6 +32,16 @@ async def freeze(engine: Engine, container: str, init_pid: int) -> bool:
     return True
 
 
+async def stays_frozen(engine: Engine, container: str, init_pid: int) -> bool:
+    """Whether what was dumped has not gone on here and will not. Ask once restarts are forbidden.
+
+    A dockerd that was restarted meanwhile may have started the container afresh, or somebody may have unpaused it. One
+    that has ended is no obstacle: nothing starts it again, and the target has all of it.
+    """
+    state = (await engine.inspect_container(container))["State"]
+    return not state["Running"] or (state["Paused"] and state["Pid"] == init_pid)
+
+
 async def thaw(engine: Engine, container: str, *, unpause: bool = True) -> None:
     """Make the container go on as before a freeze, whichever part of the freeze was done.
 
@@ -69,12 +79,6 @@ def _restarts(policy: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
     return policy["Name"] in ("always", "unless-stopped") or (
         policy["Name"] == "on-failure" and state.get("ExitCode", 0) != 0
     )
-
-
-async def is_still_frozen(engine: Engine, container: str, init_pid: int) -> bool:
-    """Whether the container is the very one that was frozen: a dockerd that was restarted may have started it anew."""
-    state = (await engine.inspect_container(container))["State"]
-    return bool(state["Paused"]) and state["Pid"] == init_pid
 
 
 async def remove_moved(engine: Engine, container: str) -> None:

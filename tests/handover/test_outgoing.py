@@ -34,7 +34,7 @@ from streamhop.handover.states import Role, State
 from streamhop.net import SessionLost
 from streamhop.peering import PeerDirectory, PeerTarget
 from streamhop.telemetry.events import EventLog
-from streamhop_protocol.messages import Abort, Aborted, Message, Release, Started
+from streamhop_protocol.messages import Abort, Aborted, Message, Release
 
 
 class FakeSession:
@@ -106,6 +106,40 @@ class Source:
         record = self.journal.latest(self.move.id, Role.SOURCE)
         assert record is not None
         return record.state
+
+
+@pytest.mark.parametrize(
+    ("status", "init_pid", "released"),
+    [("paused", 7, True), ("exited", 7, True), ("running", 7, False), ("running", 8, False), ("paused", 8, False)],
+)
+async def test_what_runs_again_at_the_source_is_not_released(
+    journal: Journal,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gates: list[int],
+    status: str,
+    init_pid: int,
+    *,
+    released: bool,
+) -> None:
+    """P1: simulator seed 9119. dockerd was restarted while the container was frozen, and started it afresh."""
+
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING)
+        source.engine.status = status
+        await source.move._release(source.session, dialogue, b"d" * 32)
+
+    class Answering:
+        async def answer(self, _: object) -> None:
+            raise SessionLost("released")
+
+    dialogue: Any = Answering()
+    source = Source(journal, tmp_path, monkeypatch, course)
+    source.move._container.init_pid = init_pid
+    with pytest.raises(InDoubtError if released else MoveError):
+        await source.move.run()
+    assert source.state is (State.RELEASED if released else State.ABORTED)
+    assert any(isinstance(message, Release) for message in source.session.heard) is released
 
 
 async def test_a_lost_link_while_frozen_thaws_and_owes_the_abort(
@@ -360,38 +394,3 @@ async def test_a_daemon_that_got_no_processor_does_not_take_that_for_the_peers_s
     assert not watching.done()
     with pytest.raises(UnreachableError, match="while the container was frozen"):
         await asyncio.wait_for(watching, 5)
-
-
-@pytest.mark.parametrize(
-    ("status", "pid", "released"), [("paused", 7, True), ("running", 7, False), ("paused", 8, False)]
-)
-async def test_only_the_container_that_was_frozen_is_released(
-    journal: Journal,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    gates: list[int],
-    status: str,
-    pid: int,
-    *,
-    released: bool,
-) -> None:
-    """P1: a dockerd restarted during the freeze has started it anew, by its restart policy, before that was taken."""
-
-    async def course() -> None:
-        await source.enter(State.PRECOPY, State.FREEZING)
-        source.engine.status = status
-        source.move._container.init_pid = pid
-        source.session.answers.put_nowait(Started(move=source.move.id, epoch=1, attributes={}))
-        await source.move._release(source.session, dialogue, b"d" * 32)
-
-    source = Source(journal, tmp_path, monkeypatch, course)
-    dialogue: Any = SimpleNamespace(answer=lambda _: source.session.receive())
-    source.session.rtt_s = 0.0  # type: ignore[attr-defined]
-    if released:
-        await course()
-        assert source.state is State.RELEASED
-    else:
-        with pytest.raises(MoveError):
-            await source.move.run()
-        assert source.state is State.ABORTED
-        assert not any(isinstance(message, Release) for message in source.session.heard)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .simulation import Outcome, simulate
@@ -19,7 +19,7 @@ from .simulation import Outcome, simulate
 BATCH = 50
 
 
-def run_batch(seeds: range, tracing: bool = False) -> list[Outcome]:
+def run_batch(seeds: Iterable[int], tracing: bool = False) -> list[Outcome]:
     """Run ``seeds`` one after the other in this process."""
     # What a run leaves half done is thrown away with it; its generators complain to nobody.
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None

@@ -116,8 +116,11 @@ class SimulatedMeans(Means):
     def intake(self, spool: Path, manifest: Manifest, lacking: Sequence[str], bytes_max: int) -> Intake:
         receiver = _Receiver(self._world, bool(lacking))
         pages = _Pages(receiver, self._images)
-        layers = _Layers(manifest)
-        return Intake(cast("Any", layers), cast("Any", pages), cast("Any", receiver))
+        layers, nothing = cast("Any", _Layers(manifest)), cast("Any", ())
+        return Intake(layers, cast("Any", pages), nothing, cast("Any", receiver), tuple(lacking), {}, holds=False)
+
+    async def check_images(self, image: Path, bundle: Path) -> None:
+        await self._step("images checked")
 
     async def sync(self) -> None:
         await self._step("sync")
@@ -135,7 +138,7 @@ class _Sender:
         self._images = images
         self._faults = faults
 
-    async def layers(self, _: ImageDescription, wanted: frozenset[str]) -> None:
+    async def layers(self, _: ImageDescription, wanted: frozenset[str], offsets: Mapping[str, int]) -> None:
         if wanted:
             await self._session.transfer(("layer", None), self._world.lasts(0.5, 3.0))
 
@@ -201,6 +204,9 @@ class _Pages:
             raise IntegrityError("the final stage is missing")
         self._images[image_dir] = final
         return final.digest
+
+    def close(self) -> None:
+        pass
 
 
 class _Layers:

@@ -282,6 +282,11 @@ class Client:
         result: dict[str, Any] = await self._call("inspect", act)
         return result
 
+    async def version(self) -> dict[str, Any]:
+        """See :meth:`Engine.version`."""
+        result: dict[str, Any] = await self._call("version", dict)
+        return result
+
     async def create_container(self, body: dict[str, Any], name: str) -> str:
         """See :meth:`Engine.create_container`."""
         docker = self._docker

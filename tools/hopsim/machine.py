@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -13,9 +14,11 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from streamhop.config import Address, Config
 from streamhop.handover.concurrency import concluded
-from streamhop.handover.host import Host
+from streamhop.handover.failures import EXPECTED
+from streamhop.handover.host import Host, kept_content
 from streamhop.handover.journal import Journal, Record
-from streamhop.handover.moves import MoveRequest, Moves, Operation
+from streamhop.handover.moves import Moves
+from streamhop.handover.operations import MoveRequest, Operation
 from streamhop.handover.settling import recover
 from streamhop.handover.taking_over import keep_taking_over
 from streamhop.net import PeerSession
@@ -47,7 +50,11 @@ class Peers:
         host = text.partition(":")[0]
         return PeerTarget(host, (Address(host),))
 
-    async def dial(self, target: PeerTarget, connections: int) -> PeerSession:
+    def name_of(self, reference: str) -> str:
+        """See :meth:`PeerDirectory.name_of`."""
+        return reference
+
+    async def dial(self, target: PeerTarget, connections: int, limit: float | None = None) -> PeerSession:
         """See :meth:`PeerDirectory.dial`."""
         return cast("PeerSession", await self._network.dial(self._process, self._here, target.name))
 
@@ -149,7 +156,8 @@ class Machine:
             Restores(self.runtime, process),
             Peers(self.network, process, self.name),
         )
-        return Host(self.config, fakes[0], self.journal(), fakes[1], fakes[2], f"{self.name}, boot {self.boots}")
+        boot = f"{self.name}, boot {self.boots}"
+        return Host(self.config, fakes[0], self.journal(), fakes[1], fakes[2], kept_content(self.config), boot=boot)
 
     async def _run(self, daemon: Daemon) -> None:
         """As :mod:`streamhop.daemon` runs it."""
@@ -198,12 +206,19 @@ class Machine:
         self._exited(self.daemon)
         return True
 
-    def move(self, container: str, peer: str, new_name: str | None) -> Operation | None:
-        """A user asks for a move; None if nobody answers."""
+    def move(self, request: MoveRequest, begun: Callable[[Operation], None]) -> Daemon | None:
+        """A user asks for a move; returns the daemon that is asked, which calls ``begun``; None if nobody answers."""
         daemon = self.daemon
         if daemon is None or not daemon.alive or daemon.moves is None:
             return None
-        return self.in_daemon(daemon.moves.start, MoveRequest(container, peer, new_name))
+        moves = daemon.moves
+
+        async def start() -> None:
+            with contextlib.suppress(*EXPECTED):
+                begun(await moves.start(request))
+
+        self.world.loop.spawn(daemon, start())
+        return daemon
 
     def in_daemon(self, act: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         """Call ``act`` as the daemon does what its control API is asked for."""

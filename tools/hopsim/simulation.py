@@ -11,14 +11,14 @@ from typing import Any
 
 from streamhop.handover.errors import MoveError
 from streamhop.handover.journal import Record
-from streamhop.handover.moves import Operation
+from streamhop.handover.operations import MoveRequest, Operation
 from streamhop.handover.states import Role, State
 
 from .ambient import ambient
 from .content import IMAGE_NAME, image
 from .docker import Container
 from .faults import SOURCE, TARGET, Injector, plan
-from .machine import Machine
+from .machine import Daemon, Machine
 from .network import Network
 from .service import Copy
 from .world import World
@@ -69,6 +69,8 @@ class Simulation:
         self.results: Counter[str] = Counter()
         self.injector = Injector(self.world, self.network, self.machines, plan(self.world))
         self.operations: list[Operation] = []
+        self._asked: list[Daemon] = []
+        """Daemons asked for a move that has not begun yet."""
 
     def _copies(self) -> list[Copy]:
         return [
@@ -138,10 +140,12 @@ class Simulation:
             return
         other = self.machines[TARGET if owner.name == SOURCE else SOURCE]
         name = next(iter(owner.docker.containers.values())).name
-        operation = self._start_move(owner.name, other.name, None, name)
-        self._until(lambda: operation is None or operation.result is not None, REST_S_MAX)
-        if operation is None or (operation.result or {}).get("outcome") != "moved":
-            self.world.violation(f"afterwards it cannot be moved again: {operation and operation.result}")
+        before = len(self.operations)
+        self._start_move(owner.name, other.name, None, name)
+        self._until(lambda: any(operation.result for operation in self.operations[before:]), REST_S_MAX)
+        results = [operation.result for operation in self.operations[before:]]
+        if [(result or {}).get("outcome") for result in results] != ["moved"]:
+            self.world.violation(f"afterwards it cannot be moved again: {results}")
         self._until(self._at_rest, REST_S_MAX)
         if self._copies() and not any(copy.executes for copy in self._copies_at(other)):
             self.world.violation("after the move back it does not run")
@@ -149,22 +153,25 @@ class Simulation:
     def _copies_at(self, machine: Machine) -> list[Copy]:
         return [c.copy for c in machine.docker.containers.values() if c.copy is not None]
 
-    def _start_move(self, here: str, there: str, new_name: str | None, name: str = NAME) -> Operation | None:
-        operation = self.machines[here].move(name, there, new_name)
-        if operation is None:
-            return None
-        self.operations.append(operation)
-        daemon = self.machines[here].daemon
-        assert operation.task is not None
-        operation.task.add_done_callback(lambda _: self._on_result(operation, here, there))
+    def _start_move(self, here: str, there: str, new_name: str | None, name: str = NAME) -> None:
+        machine = self.machines[here]
 
-        def cancel() -> bool:
-            if daemon is None or not daemon.alive or daemon.moves is None:
-                return False
-            return self.machines[here].in_daemon(daemon.moves.cancel, operation.id)
+        def begun(operation: Operation) -> None:
+            assert daemon is not None
+            self._asked.remove(daemon)
+            self.operations.append(operation)
+            assert operation.task is not None
+            operation.task.add_done_callback(lambda _: self._on_result(operation, here, there))
 
-        self.injector.cancel = cancel
-        return operation
+            def cancel() -> bool:
+                moves = daemon.moves if daemon is not None and daemon.alive else None
+                return moves is not None and bool(machine.in_daemon(moves.cancel, operation.move))
+
+            self.injector.cancel = cancel
+
+        daemon = machine.move(MoveRequest(name, there, new_name), begun)
+        if daemon is not None:
+            self._asked.append(daemon)
 
     def _busy(self) -> bool:
         """Whether the moves go on, or a fault is under way or yet to strike."""
@@ -172,6 +179,7 @@ class Simulation:
             operation.result is None and operation.task is not None and self._lives(operation)
             for operation in self.operations
         )
+        running = running or any(daemon.alive for daemon in self._asked)
         return running or self.injector.mending > 0 or self._unsettled() or (self.injector.waiting and self._young())
 
     def _young(self) -> bool:
@@ -379,6 +387,11 @@ class Simulation:
 
 def _nothing() -> None:
     return
+
+
+def planned(seed: int, directory: Path) -> set[tuple[str, str]]:
+    """Kind and side of the faults that ``seed`` holds."""
+    return {(fault.kind, fault.side) for fault in Simulation(seed, directory).injector.faults}
 
 
 def simulate(seed: int, directory: Path, *, tracing: bool = False) -> Outcome:

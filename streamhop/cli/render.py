@@ -5,6 +5,7 @@ Progress and remarks go to standard error, results to standard output.
 
 from __future__ import annotations
 
+import threading
 import unicodedata
 from typing import Any, Protocol
 
@@ -76,8 +77,11 @@ class PlainProgress:
         self._print(f"{event['at_s']:8.2f}s {printable(line)}")
 
     def note(self, text: str) -> None:
-        """Print it, without a time."""
-        self._print(" " * 10 + text)
+        """Print it, without a time. A signal handler may call this: it can have cut into a line being printed.
+
+        The other thread waits for its turn; here, Python would refuse to write into the middle of a write.
+        """
+        threading.Thread(target=self._print, args=(" " * 10 + text,)).start()
 
     def _print(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)

@@ -179,7 +179,10 @@ def inventory(cgroup_parent: str) -> dict[str, Any]:
     things = {
         **docker,
         "files": sorted(path for top in UNDER_WAY for path, _ in walk(top)),
-        "paths": sorted({path for top in LISTED for path, _ in walk(top) if not path.startswith(JOURNAL)}),
+        "paths": sorted(
+            # The first move makes the directories themselves.
+            {path for top in LISTED for path, _ in walk(top) if not path.startswith(JOURNAL) and path not in UNDER_WAY}
+        ),
         "processes": [process.line for process in running if any(word in process.line for word in HELPERS)],
         "shims": sorted(shims),
         "namespaces": sorted(members),

@@ -66,7 +66,7 @@ class Breaker(threading.Thread):
 
 def migrate_and_break(edges: Edges, phase: str, act: Callable[[], object] | None, container: str = "redis") -> Outcome:
     """Move a container to edge-b; do ``act`` as soon as ``phase`` begins, or interrupt the command if it is None."""
-    process = edges.a.begin_migrate(container, "edge-b", stderr=subprocess.PIPE)
+    process = edges.a.begin_migrate(container, "edge-b", "--reconnect", "0s", stderr=subprocess.PIPE)
     assert process.stderr is not None
     assert process.stdout is not None
     breaker = Breaker(process.stderr, phase, act or (lambda: process.send_signal(signal.SIGINT)))
@@ -280,7 +280,7 @@ def test_a_cancelled_move_leaves_the_source_as_it_was(counter: Edges, phase: str
 def cancel_when_prepared(edges: Edges) -> Outcome:
     """Cancel when the target waits for GO. The source's Docker is slow meanwhile to take the restart policy away."""
     dockerd = edges.a.host.exec(["cat", "/run/docker.pid"]).stdout.strip()
-    process = edges.a.begin_migrate("counter", "edge-b", stderr=subprocess.PIPE)
+    process = edges.a.begin_migrate("counter", "edge-b", "--reconnect", "0s", stderr=subprocess.PIPE)
     assert process.stderr is not None
     assert process.stdout is not None
     lines = []

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.openssh import scp_between
 
 from hoplab import Host, Lab, Prepared, residue
 from hoplab.deploy import deploy
-from support.openssh import scp_between
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 

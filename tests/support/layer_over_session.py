@@ -26,7 +26,17 @@ from streamhop.content.memory import PageStore
 from streamhop.content.trees import HeldBlocks
 from streamhop.handover.receiving import Receiver
 from streamhop.identity import load_or_create
-from streamhop.net import KnownPeer, NetConfig, PeerSession, Security, SessionLost, client_context, dial, serve, server_context
+from streamhop.net import (
+    KnownPeer,
+    NetConfig,
+    PeerSession,
+    Security,
+    SessionLost,
+    client_context,
+    dial,
+    serve,
+    server_context,
+)
 from streamhop_protocol.messages import StreamKind
 
 PORT = 7500

@@ -116,7 +116,7 @@ class Run:
         life = bench.begin(plan.policy, image_there=plan.image_there)
         before = bench.inventory()
         bench.ask_to_hold(plan.hold)
-        command = ["streamhop", "migrate", COUNTER, TARGET, "--format", "json"]
+        command = ["streamhop", "migrate", COUNTER, TARGET, "--reconnect", "0s", "--format", "json"]
         cli = Cli(bench.source.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
         states = self._break(cli)
         pause(plan.outage_s)

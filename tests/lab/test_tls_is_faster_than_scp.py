@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import random
 import statistics
@@ -18,6 +19,8 @@ from support.openssh import scp_between
 
 from hoplab import Host, Lab, Prepared, residue
 from hoplab.deploy import deploy
+
+log = logging.getLogger("tests")
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 
@@ -88,7 +91,6 @@ class Ends:
         self.target.exec(["rm", "-rf", SCP_TARGET, SPOOL])
         command = ["python3", PROGRAM, "send", "/root/identity", "/root/peer.pem", self.target.name, FILE, LAYER]
         said = json.loads(self.source.exec(command, timeout=TRANSFER_S_MAX).stdout)
-        print(f"session: {said}")
         return float(said["seconds"])
 
     def digest_of(self, path: str) -> str:
@@ -140,5 +142,5 @@ def test_a_session_moves_a_large_file_sooner_than_scp(ends: Ends, content: str, 
         name: [round(FILE_BYTES / 1e6 / seconds) for seconds in taken]
         for name, taken in (("scp MB/s", by_scp), ("session MB/s", by_session))
     }
-    print(content, figures)
+    log.info("%s: %s", content, figures)
     assert statistics.median(by_session) < statistics.median(by_scp), figures

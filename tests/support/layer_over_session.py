@@ -1,9 +1,10 @@
 """Moves one layer between two hosts over a session, as a move does, and nothing else; runs inside the hosts.
 
-``layer_over_session.py receive IDENTITY PEER SPOOL LAYER`` serves one session after the other, ``layer_over_session.py
-send IDENTITY PEER HOST FILE LAYER`` dials one and prints the seconds from then until the layer was verified and is in place.
+``layer_over_session.py receive IDENTITY PEER SPOOL LAYER`` serves one session after the other,
+``layer_over_session.py send IDENTITY PEER HOST FILE LAYER`` dials one and prints the seconds from then until the layer
+was verified and is in place.
 
-IDENTITY is a directory, made if need be; PEER the certificate of the other side, PEM; LAYER a JSON file with the layer's
+IDENTITY is a directory, made if need be; PEER the certificate of the other side, PEM; LAYER JSON with the layer's
 ``digest`` and ``size``.
 """
 
@@ -78,7 +79,8 @@ async def receive(identity: Path, peer: Path, spool: Path, described: Path) -> N
 
     security = Security(server_context(own.certificate, own.key, pem), _who(pem))
     async with await serve("0.0.0.0", PORT, NetConfig(), name="target", on_session=on_session, security=security):
-        print("ready", flush=True)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         await asyncio.Event().wait()
 
 
@@ -96,7 +98,7 @@ async def send(identity: Path, peer: Path, host: str, file: Path, described: Pat
                 await stream.write(piece)
         await stream.finish()
     seconds = time.monotonic() - began
-    print(json.dumps({"seconds": seconds, "wire_bytes": stream.wire_bytes, "codecs": stream.wire_bytes_by_codec}))
+    json.dump({"seconds": seconds, "wire_bytes": stream.wire_bytes, "codecs": stream.wire_bytes_by_codec}, sys.stdout)
 
 
 if __name__ == "__main__":

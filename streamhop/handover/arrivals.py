@@ -108,13 +108,16 @@ class Arrivals:
 
     async def _hand_to_journal(self, move: bytes) -> None:
         """From here on the journal answers for the move; what is left of it is settled, or another attempt begins."""
+        unsettled = True
         try:
             record = await asyncio.to_thread(self._host.journal.latest, move, Role.TARGET)
-        finally:
-            del self._incoming[move]
-            self._ended.pop(move).set()
-        if record is not None and record.unsettled:
+            unsettled = record is not None and record.unsettled
+        except sqlite3.Error as error:
+            log.error("move %s: what is left of it cannot be read yet: %s", move.hex()[:8], error)
+        del self._incoming[move]
+        if unsettled:
             self._settlements.settle(move, Role.TARGET)
+        self._ended.pop(move).set()
 
     def __contains__(self, move: bytes) -> bool:
         """Whether the move is under way to this host."""

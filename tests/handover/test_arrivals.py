@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -128,3 +129,25 @@ async def test_a_journal_that_cannot_be_written_ends_the_session_without_an_answ
         await Arriving(journal, tmp_path, tasks).arrivals.on_session(session)
     assert said == []
     assert "the journal cannot be used" in caplog.text
+
+
+async def test_what_cannot_be_read_at_the_end_of_a_move_is_settled_all_the_same(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P16: simulator seeds 41, 76, 166. The disk failed just then, and nothing was done about it any more."""
+    written(journal, Role.TARGET, State.RECEIVING, peer="edge-a")
+    settled: list[bytes] = []
+
+    def unreadable(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        arriving = Arriving(journal, tmp_path, tasks)
+        monkeypatch.setattr(journal, "latest", unreadable)
+        monkeypatch.setattr(arriving.arrivals._settlements, "settle", lambda move, _: settled.append(move))
+        waiting: Any = object()
+        arriving.arrivals._incoming[MOVE] = waiting
+        arriving.arrivals._ended[MOVE] = asyncio.Event()
+        await arriving.arrivals._hand_to_journal(MOVE)
+    assert settled == [MOVE]
+    assert MOVE not in arriving.arrivals

@@ -60,7 +60,7 @@ def test_the_specification_names_every_type_and_field() -> None:
             assert field.name in sections[title] or field.name in ("move", "epoch"), f"{title} lacks {field.name}"
 
 
-@pytest.mark.parametrize("name", ["preambles.json", "frames_valid.json", "frames_invalid.json"])
+@pytest.mark.parametrize("name", ["preambles.json", "frames_valid.json", "frames_invalid.json", "transcripts.json"])
 def test_files_are_what_the_generator_writes(generator: ModuleType, name: str) -> None:
     assert (VECTORS / name).read_text(encoding="utf-8") == generator.files()[name]
 

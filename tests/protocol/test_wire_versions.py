@@ -46,7 +46,7 @@ def test_the_transcript_holds_a_whole_move() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
 def test_this_version_talks_to_a_recorded_one(generator: ModuleType, size: int) -> None:
-    """P15: either side hears the recorded bytes of the other, however they were cut, and answers with recorded bytes."""
+    """P15: either side understands the recorded bytes of the other, however they were cut, and says its own."""
 
     def pieces(data: bytes) -> list[bytes]:
         return [data[at : at + size] for at in range(0, len(data), size)]
@@ -72,7 +72,7 @@ def test_this_version_talks_to_a_recorded_one(generator: ModuleType, size: int) 
 def test_two_versions_agree_on_the_highest_of_both(
     monkeypatch: pytest.MonkeyPatch, own: tuple[int, int], peer: tuple[int, int], chosen: int | None
 ) -> None:
-    """P15: the acceptor picks the highest version that both speak, or refuses with ``version`` and says which it does."""
+    """P15: the acceptor picks the highest version that both speak, or refuses with ``version``."""
     monkeypatch.setattr(connection, "VERSION_MIN", own[0])
     monkeypatch.setattr(connection, "VERSION_MAX", own[1])
     hello = Hello("edge-a", *peer, 1, 8)

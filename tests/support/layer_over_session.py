@@ -1,11 +1,10 @@
 """Moves one layer between two hosts over a session, as a move does, and nothing else; runs inside the hosts.
 
-``layer_over_session.py receive IDENTITY PEER SPOOL LAYER`` serves one session after the other,
-``layer_over_session.py send IDENTITY PEER HOST FILE LAYER`` dials one and prints the seconds from then until the layer
-was verified and is in place.
+``receive IDENTITY PEER SPOOL LAYER`` serves one session after the other; ``send IDENTITY PEER HOST FILE LAYER`` dials
+one and says how many seconds it took from then until the layer was verified and in its place.
 
-IDENTITY is a directory, made if need be; PEER the certificate of the other side, PEM; LAYER JSON with the layer's
-``digest`` and ``size``.
+IDENTITY is a directory, made if need be; PEER the certificate of the other side, PEM; LAYER a JSON file with the
+layer's ``digest`` and ``size``.
 """
 
 from __future__ import annotations
@@ -38,9 +37,15 @@ from streamhop.net import (
     serve,
     server_context,
 )
+from streamhop.net.security import Who
 from streamhop_protocol.messages import StreamKind
 
 PORT = 7500
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _layer(described: Path) -> LayerDescription:
@@ -48,7 +53,7 @@ def _layer(described: Path) -> LayerDescription:
     return LayerDescription(digest=fields["digest"], diff_id=fields["digest"], size=fields["size"])
 
 
-def _who(pem: str) -> Security:
+def _who(pem: str) -> Who:
     expected = ssl.PEM_cert_to_DER_cert(pem)
     return lambda certificate: KnownPeer("peer", "peer") if certificate == expected else None
 
@@ -79,8 +84,7 @@ async def receive(identity: Path, peer: Path, spool: Path, described: Path) -> N
 
     security = Security(server_context(own.certificate, own.key, pem), _who(pem))
     async with await serve("0.0.0.0", PORT, NetConfig(), name="target", on_session=on_session, security=security):
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
+        _say("ready")
         await asyncio.Event().wait()
 
 
@@ -98,7 +102,7 @@ async def send(identity: Path, peer: Path, host: str, file: Path, described: Pat
                 await stream.write(piece)
         await stream.finish()
     seconds = time.monotonic() - began
-    json.dump({"seconds": seconds, "wire_bytes": stream.wire_bytes, "codecs": stream.wire_bytes_by_codec}, sys.stdout)
+    _say(json.dumps({"seconds": seconds, "wire_bytes": stream.wire_bytes, "codecs": stream.wire_bytes_by_codec}))
 
 
 if __name__ == "__main__":

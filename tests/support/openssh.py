@@ -1,4 +1,4 @@
-"""OpenSSH in hosts of a lab, whose root file system does not have it: to compare with what one would use."""
+"""OpenSSH in hosts of a lab, whose root file system lacks it: for tests that compare with what one would use."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ INPUT_BYTES_MAX = 16384
 START_S_MAX = 180
 LOG_LINES_SHOWN = 40
 
-_RUNS = re.compile(r"^Done (\d+) runs|^stat::number_of_executed_units:\s*(\d+)", re.MULTILINE)
+_RUNS = re.compile(r"^(?:Done |stat::number_of_executed_units:\s*|#)(\d+)", re.MULTILINE)
+"""Executions, in what libFuzzer says at its end and on its way."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,9 @@ def run_target(name: str, seconds: int, build: Path = BUILD) -> Outcome:
             ).returncode
         except subprocess.TimeoutExpired:
             code = -1
+            file.write(b"\nended from outside: it did not end by itself in time\n")
     text = log.read_text(encoding="utf-8", errors="replace")
-    runs = [int(done or units) for done, units in _RUNS.findall(text)]
+    runs = [int(number) for number in _RUNS.findall(text)]
     findings = tuple(sorted(set((home / "findings").iterdir()) - before))
     return Outcome(name, max(runs, default=0), findings, code != 0 or bool(findings), text)
 

@@ -81,7 +81,7 @@ def manifests() -> Iterator[Case]:
 
 
 def images() -> Iterator[Case]:
-    """Mappings that end before they begin made the target write a number without end."""
+    """Mappings that end before they begin gave pieces of less than no pages."""
     yield case("mm", "ends-before-it-begins", mm_image((0x5000, 0x1000, HUGE)), MalformedError, "mapping from")
     yield case("mm", "empty-mapping", mm_image((0x5000, 0x5000, HUGE)), MalformedError, "mapping from")
     yield case(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -29,7 +30,7 @@ SOURCE, TARGET, WATCHER = "edge-a", "edge-b", "watcher"
 RATE = "100mbit"
 IMAGE = find_service("python").image
 
-SMALL_DISK = "64m"
+SMALL_DISK = "256m"
 SMALL_DISKS = ("/var/lib/streamhop", "/run/streamhop")
 """State (journal, spool) and run directory (dumps, restores): where a full disk hurts."""
 
@@ -198,6 +199,10 @@ class Bench:
 
 def _fill(path: str) -> None:
     with Path(path).open("wb", buffering=0) as file:
+        found = os.statvfs(path)
+        with suppress(OSError):
+            os.posix_fallocate(file.fileno(), 0, found.f_bavail * found.f_bsize)
+        file.seek(0, os.SEEK_END)
         piece = bytes(MIB)
         while piece:
             with suppress(OSError):

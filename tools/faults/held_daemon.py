@@ -35,9 +35,12 @@ class HeldJournal(Journal):
 
     def record(self, move: bytes, role: Role, epoch: int, state: State, **details: Any) -> None:
         """As the journal's own."""
-        stop_if_asked("before", state)
+        # Under the lock: no other thread is in the middle of a write, which would lock the file for its readers too.
+        with self._lock:
+            stop_if_asked("before", state)
         super().record(move, role, epoch, state, **details)
-        stop_if_asked("after", state)
+        with self._lock:
+            stop_if_asked("after", state)
 
 
 def main() -> None:

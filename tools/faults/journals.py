@@ -13,6 +13,8 @@ from streamhop.handover.states import Role, State
 
 PATH = "/var/lib/streamhop/journal.sqlite"
 
+BUSY_S_MAX = 1.0
+
 Row = tuple[int, bytes, str, int, str, str]
 """Number, move, role, epoch, state, details."""
 
@@ -27,7 +29,7 @@ def rows_after(host: Host, number: int) -> list[Row]:
     """
 
     def read() -> list[Row]:
-        with closing(sqlite3.connect(f"file:{PATH}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"file:{PATH}?mode=ro", uri=True, timeout=BUSY_S_MAX)) as database:
             query = "SELECT number, move, role, epoch, state, details FROM record WHERE number > ? ORDER BY number"
             return database.execute(query, (number,)).fetchall()
 

@@ -17,7 +17,7 @@ import msgpack
 from cryptography.utils import CryptographyDeprecationWarning
 
 from fuzz.target import Target
-from fuzz.targets.scratch import MEMORY_DISK, scratch
+from fuzz.targets.scratch import scratch
 from streamhop.config import Address, Config
 from streamhop.identity import DeviceId, IdentityError, PairingToken, PeerBook, PeerBookError, load_or_create
 from streamhop.identity.certificate import fingerprint_of_pem
@@ -27,7 +27,7 @@ from streamhop.peering import Pairing, PairingError, PeerDirectory
 
 warnings.simplefilter("ignore", CryptographyDeprecationWarning)
 
-_HOME = tempfile.TemporaryDirectory(prefix="streamhop-fuzz-", dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None)
+_HOME = tempfile.TemporaryDirectory(prefix="streamhop-fuzz-")
 _IDENTITY = load_or_create(Path(_HOME.name) / "mine")
 _OTHER = load_or_create(Path(_HOME.name) / "theirs")
 MY_PEM = _IDENTITY.certificate.read_text(encoding="ascii")

@@ -6,8 +6,8 @@ once; whoever asked breaks something and lets it go on by SIGCONT, or never.
 
 from __future__ import annotations
 
-import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ def stop_if_asked(moment: str, state: State) -> None:
         request.unlink()
     except FileNotFoundError:
         return
-    os.kill(os.getpid(), signal.SIGSTOP)
+    # To this thread: one sent to the process may be taken by another thread, while this one goes on into its write.
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 class HeldJournal(Journal):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Any
 
 from hoplab import Host
@@ -33,8 +34,11 @@ _FILES = r"""
 for top in / /dev/shm; do
     find "$top" -xdev \( -path /proc -o -path /sys -o -path /dev \) -prune -o -printf '%p %y %m %U %G %n %l %T@ %s\n'
     find "$top" -xdev \( -path /proc -o -path /sys -o -path /dev \) -prune -o -type f -print0 | xargs -0 -r sha256sum
-done | sort | sha256sum
+done
 """
+
+
+_TIME_OF_TMP = re.compile(r"^(/tmp d .*) \S+ \d+$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,16 @@ class Likeness:
     processes: tuple[str, ...]
     """Each process with its numbers, its start in clock ticks, its command line and its open files."""
 
-    files: str
-    """A digest over the names, the metadata and the contents of the root file system and of /dev/shm."""
+    files: frozenset[str] = field(repr=False)
+    """Names and metadata, and names and digests, of all in the root file system and in /dev/shm.
+
+    All but the time of /tmp itself: CRIU makes a directory there while it dumps, and removes it.
+    """
 
 
 def likeness(host: Host, container: str) -> Likeness:
     """Look at a container that runs on ``host``; nothing should change its files meanwhile."""
     inspect: dict[str, Any] = json.loads(host.docker("inspect", container))[0]
     found = host.exec(["python3", "-c", _PROCESSES, str(inspect["State"]["Pid"])]).stdout
-    digest = host.docker("exec", container, "sh", "-c", _FILES)
-    return Likeness(inspect, tuple(found.splitlines()), digest)
+    files = host.docker("exec", container, "sh", "-c", _FILES)
+    return Likeness(inspect, tuple(found.splitlines()), frozenset(_TIME_OF_TMP.sub(r"\1", files).splitlines()))

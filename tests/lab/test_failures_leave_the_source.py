@@ -269,6 +269,7 @@ def test_a_cancelled_move_leaves_the_source_as_it_was(counter: Edges, phase: str
     assert failed.exit_code == 20, failed.remarks
     assert "cancelling" in failed.remarks
     assert "it runs on here, as it was" in failed.remarks
+    assert sorted(after.files ^ before.files) == []
     assert after == before
     assert going_on["instance"] == begun["instance"]
     assert int(str(going_on["counter"])) > int(str(begun["counter"]))

@@ -97,7 +97,15 @@ class Campaign:
         while plan is not None:
             generation += 1
             small = plan.cell.fault.of_disk
-            with Bench(f"faults-{os.getpid()}-{number}-{generation}", small_disks=small) as bench:
+            try:
+                made = Bench(f"faults-{os.getpid()}-{number}-{generation}", small_disks=small)
+            except LabError as error:
+                # Such as a link that measures short on a busy machine.
+                say(f"no lab for {plan.cell}: {error}")
+                self._again(plan)
+                plan = self._next(small)
+                continue
+            with made as bench:
                 while plan is not None and plan.cell.fault.of_disk is small:
                     good = self._one(bench, plan)
                     plan = self._next(small)

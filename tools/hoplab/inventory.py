@@ -114,8 +114,25 @@ def rules(networks: dict[str, int]) -> list[str]:
     lines = []
     for name, pid in sorted(networks.items()):
         ruleset = output("nsenter", f"--net=/proc/{pid}/ns/net", "nft", "--stateless", "list", "ruleset")
-        lines += [f"{name} {line.strip()}" for line in ruleset if line.strip()]
+        lines += [f"{name} {line}" for table in tables(ruleset) if not only_prepared(table) for line in table]
     return lines
+
+
+def tables(ruleset: list[str]) -> Iterator[list[str]]:
+    """The tables of a rule set as nft(8) prints it, each with its lines."""
+    table: list[str] = []
+    for line in ruleset:
+        if line.strip():
+            table.append(line.strip())
+        if line == "}":
+            yield table
+            table = []
+
+
+def only_prepared(table: list[str]) -> bool:
+    """Whether it is one of iptables' own without a rule: Docker makes it with the first published port, for good."""
+    own = table[0].startswith(("table ip ", "table ip6 "))
+    return own and all(line.endswith("{") or line == "}" or line.startswith("type filter hook") for line in table)
 
 
 def mounts(lines: list[str]) -> list[str]:

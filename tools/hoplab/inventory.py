@@ -30,6 +30,9 @@ MEASURED = (*LISTED, "/run/docker", "/run/containerd", "/var/lib/docker", "/var/
 """Directories whose files are counted and added up."""
 
 JOURNAL = "/var/lib/streamhop/journal.sqlite"
+KEPT = "/var/lib/streamhop/kept"
+"""Left by a failed move for the next one, on purpose, until it expires."""
+
 LOGS = "/var/log"
 
 HELPERS = ("criu", "runc ", "streamhop-runtime")
@@ -198,7 +201,12 @@ def inventory(cgroup_parent: str) -> dict[str, Any]:
         "files": sorted(path for top in UNDER_WAY for path, _ in walk(top)),
         "paths": sorted(
             # The first move makes the directories themselves.
-            {path for top in LISTED for path, _ in walk(top) if not path.startswith(JOURNAL) and path not in UNDER_WAY}
+            {
+                path
+                for top in LISTED
+                for path, _ in walk(top)
+                if not path.startswith((JOURNAL, KEPT)) and path not in UNDER_WAY
+            }
         ),
         "processes": [process.line for process in running if any(word in process.line for word in HELPERS)],
         "shims": sorted(shims),

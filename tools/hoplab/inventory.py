@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 UNDER_WAY = ("/var/lib/streamhop/spool", "/run/streamhop/dumps", "/run/streamhop/restores")
 """Directories that hold something only while a move is under way."""
 
-LISTED = ("/var/lib/streamhop", "/run/streamhop", "/tmp", "/var/tmp", "/dev/shm", "/run/docker/netns")  # noqa: S108
-"""Directories whose every path is in the lists."""
+LISTED = ("/var/lib/streamhop", "/run/streamhop", "/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+"""Directories whose every path is in the lists. Not /run/docker/netns: Docker collects there what it unmounted."""
 
 MEASURED = (*LISTED, "/run/docker", "/run/containerd", "/var/lib/docker", "/var/lib/containerd", "/etc", "/root")
 """Directories whose files are counted and added up."""

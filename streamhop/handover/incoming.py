@@ -417,8 +417,8 @@ class IncomingMove:
             await self._end_restore(error.reason)
             if self._pages is not None:
                 await in_worker(self._pages.close)
-            if not _worth_keeping(failure):
-                await asyncio.to_thread(self._host.kept.give_up, self._spool)
+            if not _worth_keeping(failure) and before is not State.OWNED:
+                await in_worker(self._host.kept.give_up, self._spool)
             await self._settle()
             if self._pending is not None and not self._is_open():
                 self._pending.discard()

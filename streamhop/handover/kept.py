@@ -90,11 +90,16 @@ class KeptContent:
         (spool / LABEL).write_text(json.dumps(asdict(label)), encoding="utf-8")
 
     def give_up(self, spool: Path) -> None:
-        """Nothing of a move will be kept: its content is wrong, or nobody wants it any more.
+        """Nothing of a move will be kept: its content is wrong, finds no room, or nobody wants it any more.
 
-        :raises OSError: that could not be noted.
+        It goes at once: on a disk that is full even the journal may need the room.
+
+        :raises OSError: something of it is left.
         """
         (spool / LABEL).unlink(missing_ok=True)
+        if spool.exists():
+            for path in spool.iterdir():
+                _remove(path)
 
     def end(self, spool: Path) -> None:
         """A move has failed: put away what another attempt can use, remove the rest. Safe to repeat.

@@ -156,7 +156,8 @@ async def _remove(host: Host, record: Record) -> None:
     else:
         with contextlib.suppress(NotFound):
             await host.engine.remove(container, force=True)
+    # Before anything is written down: on a full disk the journal may need the room.
+    await in_worker(host.kept.end, host.spool(record.move))
     await give_back(host, record.move, keep=False)
     if container is not None:
         host.restores.forget(container)
-    await in_worker(host.kept.end, host.spool(record.move))

@@ -63,6 +63,7 @@ def test_what_is_given_up_is_removed(kept: KeptContent, tmp_path: Path) -> None:
     kept.begin(tmp_path / "one", LABEL_OF_WEB)
     (tmp_path / "one" / "pages").mkdir()
     kept.give_up(tmp_path / "one")
+    assert list((tmp_path / "one").iterdir()) == []
     kept.end(tmp_path / "one")
     kept.end(tmp_path / "one")
     assert kept.all() == []

@@ -17,11 +17,11 @@ import pytest
 from streamhop.config import Config
 from streamhop.content.memory import PageStore
 from streamhop.daemon import make_private
-from streamhop.handover import outgoing
 from streamhop.handover.errors import MoveError
 from streamhop.handover.host import Host, kept_content
 from streamhop.handover.incoming import IncomingMove
 from streamhop.handover.journal import Journal
+from streamhop.handover.means import Means
 from streamhop.handover.outgoing import OutgoingMove
 from streamhop.handover.policy import PolicyOptions
 from streamhop.handover.report import Tally
@@ -96,7 +96,7 @@ class FakeDialogue:
         self.session = session
 
     async def answer(self, _kind: type) -> Any:
-        return SimpleNamespace(lacks=[])
+        return SimpleNamespace(lacks=[], attributes={})
 
 
 async def test_a_containers_environment_is_in_no_journal_event_or_log_of_the_source(
@@ -121,7 +121,7 @@ async def test_a_containers_environment_is_in_no_journal_event_or_log_of_the_sou
     def sender(*_: object) -> None:
         raise SessionLost("gone")
 
-    monkeypatch.setattr(outgoing, "Sender", sender)
+    monkeypatch.setattr(Means, "sender", sender)
     move: Any = OutgoingMove(host, MOVE, container, PeerTarget("edge-b", ()), PolicyOptions(), events, Tally())
     monkeypatch.setattr(PeerTarget, "reference", "edge-b")
     with pytest.raises(SessionLost):

@@ -209,6 +209,9 @@ def test_the_target_disk_gets_full(redis: Edges) -> None:
         assert failed.exit_code == 1, (failed, redis.b.log()[-3000:])
         assert "space" in failed.remarks, failed.remarks
         assert "it runs on here" in failed.remarks
+        spool = "ls -A /var/lib/streamhop/spool"
+        wait_for(lambda: not str(redis.b.host.exec(spool).stdout), "room is made on the full disk", RECOVERED_S_MAX)
+        redis.b.host.exec("rm /var/lib/streamhop/ballast")
         check_source_is_as_it_was(redis, before, digest, seen)
         assert redis.b.host.exec(f"find {disk} -mindepth 1 2>/dev/null; true").stdout == ""
     finally:

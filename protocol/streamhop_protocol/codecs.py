@@ -109,7 +109,7 @@ def check_packed_bytes(codec: Codec, packed_bytes: int, raw_bytes: int) -> None:
         raise LimitError(f"a chunk of {raw_bytes} bytes has {packed_bytes} on the wire, compressed")
 
 
-def decompress(codec: Codec, data: bytes, raw_bytes: int) -> bytes:
+def decompress(codec: Codec, data: bytes | memoryview, raw_bytes: int) -> bytes | memoryview:
     """The chunk of exactly ``raw_bytes`` bytes that ``data`` holds.
 
     :raises LimitError: a size over the bound, checked before it is allocated.
@@ -125,7 +125,7 @@ def decompress(codec: Codec, data: bytes, raw_bytes: int) -> bytes:
     return data
 
 
-def _decompress_lz4(data: bytes, raw_bytes: int) -> bytes:
+def _decompress_lz4(data: bytes | memoryview, raw_bytes: int) -> bytes:
     try:
         raw = lz4.block.decompress(data, uncompressed_size=raw_bytes)
     except (lz4.block.LZ4BlockError, ValueError, OverflowError) as error:
@@ -135,7 +135,7 @@ def _decompress_lz4(data: bytes, raw_bytes: int) -> bytes:
     return bytes(raw)
 
 
-def _decompress_zstd(data: bytes, raw_bytes: int) -> bytes:
+def _decompress_zstd(data: bytes | memoryview, raw_bytes: int) -> bytes:
     try:
         # The decompressor would trust the size inside the frame, so that is looked at first.
         parameters = zstandard.get_frame_parameters(data)

@@ -1,8 +1,10 @@
 """One TCP connection without the TCP: preamble, frames, and who may say what when.
 
 Three verbs: :meth:`Connection.receive_data` takes what arrived, :meth:`Connection.events` says what it meant,
-:meth:`Connection.data_to_send` gives what has to go out. The first error is recorded in :attr:`Connection.error`, an
-ERROR frame is queued where the peer can read one, and everything that arrives later is discarded.
+:meth:`Connection.data_to_send` gives what has to go out. Who can choose where arriving bytes are put calls
+:meth:`Connection.room` and :meth:`Connection.received` instead of the first, which saves a copy. The first error is
+recorded in :attr:`Connection.error`, an ERROR frame is queued where the peer can read one, and everything that arrives
+later is discarded.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ class Received:
 
     body: Signal | MoveMessage
     stream: int = 0
-    payload: bytes = b""
+    payload: bytes | memoryview = b""
     more: bool = False
     """The chunk goes on in the next frame of the stream."""
     wire_bytes: int = 0
@@ -139,9 +141,23 @@ class Connection:
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes as they arrived. Never raises what a peer can cause: see :attr:`error`."""
+        left = memoryview(data)
+        while left and not self.closed:
+            room = self.room()
+            size = min(len(room), len(left))
+            room[:size] = left[:size]
+            self.received(size)
+            left = left[size:]
+
+    def room(self) -> memoryview:
+        """Where the next bytes that arrive are to be put; never empty. Not to be kept."""
+        return self._reader.room()
+
+    def received(self, size: int) -> None:
+        """Take so many bytes, which were put where :meth:`room` said. Never raises what a peer can cause."""
         if self.closed:
             return
-        self._reader.feed(data)
+        self._reader.received(size)
         try:
             while not self.closed and (frame := self._reader.next_frame()) is not None:
                 self._events.append(self._take(frame))

@@ -29,6 +29,12 @@ FLAG_MORE = 0x02
 
 STREAM_ID_MAX = (1 << 32) - 1
 
+HANDSHAKE_BUFFER_BYTES = 2 * 1024
+"""Memory of a reader whose peer has not introduced itself: there may be many of those."""
+
+BUFFER_BYTES = 64 * 1024
+"""Memory of a reader, besides one payload; more only for a header that does not fit."""
+
 
 class FrameType(IntEnum):
     """Types of frames other than messages, which are in :data:`.messages.MESSAGE_TYPES`."""
@@ -78,7 +84,7 @@ class Frame:
     flags: int
     stream: int
     header: bytes
-    payload: bytes
+    payload: bytes | memoryview
 
     @property
     def wire_bytes(self) -> int:
@@ -110,45 +116,108 @@ def _payload_bytes_max(frame_type: int) -> int:
     return 0
 
 
+@dataclass(slots=True)
+class _PartialFrame:
+    """A frame whose payload has not come whole."""
+
+    type: int
+    flags: int
+    stream: int
+    header: bytes
+    payload: bytearray
+    filled_bytes: int = 0
+
+    @property
+    def missing_bytes(self) -> int:
+        return len(self.payload) - self.filled_bytes
+
+    def room(self) -> memoryview:
+        return memoryview(self.payload)[self.filled_bytes :]
+
+    def take(self, data: memoryview) -> None:
+        self.payload[: len(data)] = data
+        self.filled_bytes = len(data)
+
+
 class FrameReader:
     """Cuts the bytes of one connection into the preamble and frames.
+
+    Bytes are put where :meth:`room` says, then counted with :meth:`received`; or both by :meth:`feed`. All whole frames
+    are to be taken before more is put in. A payload that has not come whole gets memory of its own, and the rest of it
+    is put there directly.
 
     Unknown optional frames are skipped. After an error the reader is of no more use.
     """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._buffer = bytearray(HANDSHAKE_BUFFER_BYTES)
+        self._begin = self._end = 0
+        """What of the buffer is not taken yet."""
+        self._partial: _PartialFrame | None = None
+        """Comes before what is in the buffer."""
         self._preamble_seen = False
-        self._need = len(PREAMBLE)
-        """Bytes the buffer must hold before looking again is worthwhile."""
         self.trusted = False
         """Set once the peer has introduced itself; until then only frames of the handshake's size are read."""
 
+    def room(self) -> memoryview:
+        """Where the next bytes are to be put, or the first of them; never empty. Not to be kept."""
+        if self._partial is not None and self._partial.missing_bytes:
+            return self._partial.room()
+        if self._begin == self._end:
+            self._begin = self._end = 0
+        size = BUFFER_BYTES if self.trusted else HANDSHAKE_BUFFER_BYTES
+        if len(self._buffer) < size or len(self._buffer) - self._end < size // 4:
+            self._make_room(size)
+        return memoryview(self._buffer)[self._end :]
+
+    def _make_room(self, size: int) -> None:
+        unread = self._end - self._begin
+        # A new one rather than this one made longer: somebody may still have a view of it.
+        larger = bytearray(max(size, 2 * unread))
+        larger[:unread] = memoryview(self._buffer)[self._begin : self._end]
+        self._buffer, self._begin, self._end = larger, 0, unread
+
+    def received(self, size: int) -> None:
+        """So many bytes were put where :meth:`room` said."""
+        if self._partial is not None and self._partial.missing_bytes:
+            self._partial.filled_bytes += size
+        else:
+            self._end += size
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Take what was received."""
-        self._buffer += data
+        """Take a copy of what was received elsewhere."""
+        left = memoryview(data)
+        while left:
+            room = self.room()
+            size = min(len(room), len(left))
+            room[:size] = left[:size]
+            self.received(size)
+            left = left[size:]
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the reader has for what arrives."""
+        return len(self._buffer) + (len(self._partial.payload) if self._partial is not None else 0)
 
     @property
     def mid_frame(self) -> bool:
         """Whether the bytes so far end inside a frame or the preamble."""
-        return bool(self._buffer) or not self._preamble_seen
+        return self._begin < self._end or self._partial is not None or not self._preamble_seen
 
     def next_frame(self) -> Frame | None:
         """The next whole frame, or None if more bytes are needed.
 
         :raises ProtocolError:
         """
+        if not self._preamble_seen and not self._take_preamble():
+            return None
         while True:
-            if not self._preamble_seen and not self._take_preamble():
-                return None
-            if len(self._buffer) < self._need:
-                return None
-            frame = self._take_frame()
+            frame = self._take_partial() if self._partial is not None else self._take_frame()
             if frame is None or is_known(frame.type):
                 return frame
 
     def _take_preamble(self) -> bool:
-        seen = bytes(self._buffer[: len(PREAMBLE)])
+        seen = bytes(self._buffer[self._begin : min(self._end, self._begin + len(PREAMBLE))])
         if not MAGIC.startswith(seen[: len(MAGIC)]):
             raise MalformedError(f"the peer does not speak this protocol: it began with {seen!r}")
         if len(seen) < len(PREAMBLE):
@@ -156,25 +225,37 @@ class FrameReader:
         if seen != PREAMBLE:
             version = int.from_bytes(seen[len(MAGIC) :], "big")
             raise VersionError(f"the peer frames as in version {version}, not {FRAMING_VERSION}")
-        del self._buffer[: len(PREAMBLE)]
+        self._begin += len(PREAMBLE)
         self._preamble_seen = True
-        self._need = PREFIX_BYTES
         return True
 
     def _take_frame(self) -> Frame | None:
-        buffer = self._buffer
-        payload_bytes, header_bytes, frame_type, flags, stream = _PREFIX.unpack_from(buffer)
-        self._check_prefix(payload_bytes, header_bytes, frame_type, flags, stream)
-        payload_at = PREFIX_BYTES + header_bytes
-        end = payload_at + payload_bytes
-        if len(buffer) < end:
-            self._need = end
+        there = self._end - self._begin
+        if there < PREFIX_BYTES:
             return None
-        with memoryview(buffer) as view:
-            frame = Frame(frame_type, flags, stream, bytes(view[PREFIX_BYTES:payload_at]), bytes(view[payload_at:end]))
-        del buffer[:end]
-        self._need = PREFIX_BYTES
-        return frame
+        payload_bytes, header_bytes, frame_type, flags, stream = _PREFIX.unpack_from(self._buffer, self._begin)
+        self._check_prefix(payload_bytes, header_bytes, frame_type, flags, stream)
+        if there < PREFIX_BYTES + header_bytes:
+            return None
+        payload_at = self._begin + PREFIX_BYTES + header_bytes
+        view = memoryview(self._buffer)
+        header = bytes(view[self._begin + PREFIX_BYTES : payload_at])
+        if self._end - payload_at < payload_bytes:
+            self._partial = _PartialFrame(frame_type, flags, stream, header, bytearray(payload_bytes))
+            self._partial.take(view[payload_at : self._end])
+            self._begin = self._end
+            return None
+        self._begin = payload_at + payload_bytes
+        return Frame(frame_type, flags, stream, header, bytes(view[payload_at : self._begin]))
+
+    def _take_partial(self) -> Frame | None:
+        partial = self._partial
+        if partial is None or partial.missing_bytes:
+            return None
+        self._partial = None
+        return Frame(
+            partial.type, partial.flags, partial.stream, partial.header, memoryview(partial.payload).toreadonly()
+        )
 
     def _check_prefix(self, payload_bytes: int, header_bytes: int, frame_type: int, flags: int, stream: int) -> None:
         if not is_known(frame_type) and flags & FLAG_REQUIRED:

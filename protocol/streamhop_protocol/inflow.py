@@ -37,7 +37,7 @@ class ChunkArrived:
     codec: Codec
     raw_bytes: int
     meta: object
-    data: bytes
+    data: bytes | memoryview
     cost_bytes: int
     """Credit to give back once it is consumed."""
 
@@ -62,7 +62,7 @@ class _InStream:
     end_seq: int | None = None
     begun: Data | None = None
     """First fragment of the chunk that is being put together."""
-    parts: list[bytes] = field(default_factory=list)
+    parts: list[bytes | memoryview] = field(default_factory=list)
     parts_bytes: int = 0
     cost_bytes: int = 0
     ended: bool = False

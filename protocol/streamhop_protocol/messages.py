@@ -230,7 +230,7 @@ def encode_message(message: Message) -> tuple[int, bytes, bytes]:
     return number, b"", packed
 
 
-def decode_message(number: int, header: bytes, payload: bytes) -> MoveMessage:
+def decode_message(number: int, header: bytes, payload: bytes | memoryview) -> MoveMessage:
     """The message that a frame holds.
 
     :raises ProtocolError: no such message, header and payload both used, or content out of bounds.

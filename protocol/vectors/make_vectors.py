@@ -69,7 +69,7 @@ HANDSHAKE = (
 
 def shown(value: Any) -> Any:
     """``value`` as JSON has it."""
-    if isinstance(value, bytes):
+    if isinstance(value, bytes | memoryview):
         return {"hex": value.hex()}
     if isinstance(value, enum.Enum):
         return value.value

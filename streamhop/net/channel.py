@@ -35,7 +35,7 @@ class ChannelOwner(Protocol):
         """The connection is gone; called once."""
 
 
-class Channel(asyncio.Protocol):
+class Channel(asyncio.BufferedProtocol):
     """One connection. Its owner changes when the handshake is over."""
 
     def __init__(self, connection: Connection, owner: ChannelOwner, config: NetConfig) -> None:
@@ -73,11 +73,14 @@ class Channel(asyncio.Protocol):
         if not self._aborted:
             self.flush()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the event loop's name
+        return self.connection.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self._aborted:
             return
         self.heard_at = time.monotonic()
-        self.connection.receive_data(data)
+        self.connection.received(nbytes)
         self._tell_owner()
 
     def eof_received(self) -> bool:
@@ -129,7 +132,7 @@ class Channel(asyncio.Protocol):
         tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
         return cast("str | None", tls.selected_alpn_protocol()) if tls is not None else None
 
-    def hand_over(self, protocol: asyncio.Protocol) -> None:
+    def hand_over(self, protocol: asyncio.BaseProtocol) -> None:
         """Let ``protocol`` have the connection; this channel is over."""
         transport, self._transport = self._transport, None
         self._aborted = True

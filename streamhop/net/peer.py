@@ -35,7 +35,7 @@ from .channel import Channel
 from .config import NetConfig
 from .errors import SessionLost
 from .limit import RateLimit
-from .link import SAMPLE_S_MIN, GoodputEstimate, RttWindow, fragment_bytes, unsent_bytes
+from .link import SAMPLE_S_MIN, CodecPace, GoodputEstimate, RttWindow, fragment_bytes, unsent_bytes
 from .packing import CodecThreads
 from .security import KnownPeer
 from .sockets import limit_unsent, read_tcp_info, use_congestion_control
@@ -88,6 +88,7 @@ class PeerSession:
         self._outgoing: dict[int, OutgoingStream] = {}
         self._incoming: dict[int, IncomingStream] = {}
         self._goodput = GoodputEstimate()
+        self._pace = CodecPace()
         self._rtt = RttWindow()
         self._starved = True
         self._fragment_bytes = fragment_bytes(None)
@@ -204,6 +205,11 @@ class PeerSession:
 
     @property
     def codec_rate_bytes_per_s(self) -> float | None:
+        """What to choose a codec by: the link's rate, unless the link waits for the codec."""
+        return self._pace.bytes_per_s(self._at_least_bytes_per_s)
+
+    @property
+    def _at_least_bytes_per_s(self) -> float | None:
         """The link's rate or the limit, or what the link is known to do at least."""
         return self._within_limit(self._goodput.at_least_bytes_per_s)
 
@@ -447,11 +453,13 @@ class PeerSession:
         # Whatever may leave leaves at once: a connection that has room means that there is nothing to send, unless a
         # limit holds it back.
         idle = self._limit_timer is None and any(channel.writable for channel in self._payloads)
-        self._goodput.update(now, acked_bytes, limited=not self._starved and not idle)
+        limited = not self._starved and not idle
+        self._goodput.update(now, acked_bytes, limited=limited)
+        self._pace.update(link_limited=limited, packing=self.session.packing)
         self._starved = idle
+        self._fragment_bytes = fragment_bytes(self._at_least_bytes_per_s)
         rate = self.goodput_bytes_per_s
         if rate is not None:
-            self._fragment_bytes = fragment_bytes(rate)
             allowed = unsent_bytes(rate)
             if abs(allowed - self._unsent_bytes) > self._unsent_bytes // 4:
                 self._unsent_bytes = allowed

@@ -19,7 +19,7 @@ from .errors import SessionLost
 from .packing import INLINE_BYTES_MAX, CodecThreads, pack_chunk, stable
 from .waking import Waker
 
-HELD_BYTES_MAX = 1536 * 1024
+HELD_BYTES_MAX = 3 * 1024 * 1024
 """Bytes of one outgoing stream that may wait here, compressed or not, before its writer has to."""
 
 UNPACKED_AHEAD = 2
@@ -79,7 +79,7 @@ class OutgoingStream:
 
     # -- the application -------------------------------------------------------------------------------------------
 
-    async def write(self, data: bytes | bytearray | memoryview, meta: object | None = None) -> None:
+    async def write(self, data: bytes | memoryview, meta: object | None = None) -> None:
         """Send one chunk. Returns once it is taken, before it has left; waits while too much of the stream does.
 
         The caller may reuse a mutable buffer as soon as this returns: it was copied. ``bytes`` are not copied.
@@ -167,7 +167,7 @@ class OutgoingStream:
         self._changed.wake()
 
 
-def _mark_seen(future: asyncio.Future[bytes]) -> None:
+def _mark_seen(future: asyncio.Future[bytes | memoryview]) -> None:
     """A stream may be abandoned before its reader comes to a chunk that is broken: that is no error of its own."""
     if not future.cancelled():
         future.exception()
@@ -178,7 +178,7 @@ class Chunk:
     """One chunk as it was written."""
 
     meta: object
-    data: bytes
+    data: bytes | memoryview
 
 
 class IncomingStream:
@@ -195,7 +195,7 @@ class IncomingStream:
         self._owner = owner
         self._id = opened.stream
         self._chunks: deque[ChunkArrived] = deque()
-        self._unpacked: deque[asyncio.Future[bytes]] = deque()
+        self._unpacked: deque[asyncio.Future[bytes | memoryview]] = deque()
         """Belong to the first of ``_chunks``, in order."""
         self._changed = Waker()
         self._ended = False
@@ -228,7 +228,7 @@ class IncomingStream:
                 return self._take_first(first)
             await asyncio.wait({first})
 
-    def _take_first(self, unpacked: asyncio.Future[bytes]) -> Chunk:
+    def _take_first(self, unpacked: asyncio.Future[bytes | memoryview]) -> Chunk:
         if unpacked.cancelled():
             raise self._owner.over or SessionLost("the session is over")
         try:
@@ -252,7 +252,7 @@ class IncomingStream:
                 in_thread.add_done_callback(_mark_seen)
                 self._unpacked.append(in_thread)
                 continue
-            here: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            here: asyncio.Future[bytes | memoryview] = asyncio.get_running_loop().create_future()
             try:
                 here.set_result(work())
             except ProtocolError as error:

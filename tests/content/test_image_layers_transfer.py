@@ -19,6 +19,7 @@ from streamhop.content.image_layers import (
     read_layers,
     remove_brought,
 )
+from streamhop.content.image_layers.archive import CHUNK_BYTES_MAX
 from streamhop.engine.docker import EngineError, NotFound
 
 BASE, APP, TOP = layer_tar("base", 50_000), layer_tar("app"), layer_tar("top")
@@ -254,7 +255,7 @@ async def test_a_failure_after_the_load_takes_the_image_away_again(tmp_path: Pat
 
 
 async def test_layers_are_read_in_bounded_pieces_and_one_may_be_left_unread(tmp_path: Path) -> None:
-    big = layer_tar("big", 1_000_000)
+    big = layer_tar("big", 2_500_000)
     source = engine("classic", tmp_path, Built("classic", [big, APP, TOP]))
     source.chunk_bytes = 700_000
     (image,) = source.images_by_id.values()
@@ -267,10 +268,10 @@ async def test_layers_are_read_in_bounded_pieces_and_one_may_be_left_unread(tmp_
             got[digest] = [piece async for piece in content]
     assert got.keys() == wanted
     assert b"".join(got[sha256(APP)]) == APP
-    assert len(got[sha256(big)][0]) <= 256 * 1024
+    assert len(got[sha256(big)][0]) == CHUNK_BYTES_MAX
     whole = [p async for _, c in read_layers(source, image.description(), frozenset({sha256(big)})) async for p in c]
     assert b"".join(whole) == big
-    assert max(map(len, whole)) == 256 * 1024
+    assert [len(piece) for piece in whole[:-1]] == [CHUNK_BYTES_MAX] * 2
 
 
 async def test_a_layer_that_is_gone_or_changed_at_the_source_is_an_error(tmp_path: Path) -> None:

@@ -106,6 +106,10 @@ def test_a_disk_can_be_full(two_clients: Lab) -> None:
     host.power_off()
     host.power_on()
     assert host.exec("head -c 8M /dev/zero > /var/lib/small/x", check=False).returncode != 0
+    host.lift_disk_limit("/var/lib/small")
+    host.power_off()
+    host.power_on()
+    assert host.exec("head -c 8M /dev/zero > /var/lib/small/x", check=False).returncode == 0
 
 
 # Power

@@ -216,7 +216,7 @@ def test_the_target_disk_gets_full(redis: Edges) -> None:
         assert redis.b.host.exec(f"find {disk} -mindepth 1 2>/dev/null; true").stdout == ""
     finally:
         redis.b.stop()
-        redis.b.host.exec(["umount", "/var/lib/streamhop"])
+        redis.b.host.lift_disk_limit("/var/lib/streamhop")
         redis.b.start()
 
 

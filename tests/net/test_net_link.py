@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from streamhop.net.link import GoodputEstimate, RttWindow, fragment_bytes, unsent_bytes
+from streamhop.net.link import PACE_MAX, CodecPace, GoodputEstimate, RttWindow, fragment_bytes, unsent_bytes
 from streamhop.net.packing import pack_chunk, stable
 from streamhop.net.sockets import limit_unsent, read_tcp_info, tune, use_congestion_control
 from streamhop_protocol.codecs import Codec
@@ -53,11 +53,29 @@ def test_one_stall_is_not_a_slower_link_but_a_slower_link_is() -> None:
     assert estimate.bytes_per_s == pytest.approx(1e6, rel=0.01)
 
 
+def test_a_lighter_codec_is_chosen_while_the_link_waits_for_the_codec() -> None:
+    pace = CodecPace()
+    assert pace.bytes_per_s(None) is None
+    pace.update(link_limited=True, packing=True)
+    assert pace.bytes_per_s(1e6) == 1e6
+    for _ in range(3):
+        pace.update(link_limited=False, packing=True)
+    assert pace.bytes_per_s(1e6) == 8e6
+    pace.update(link_limited=False, packing=False)  # the application was the limit: that says nothing
+    assert pace.bytes_per_s(1e6) == 8e6
+    for _ in range(50):
+        pace.update(link_limited=False, packing=True)
+    assert pace.bytes_per_s(1e6) == PACE_MAX * 1e6
+    for _ in range(50):
+        pace.update(link_limited=True, packing=False)
+    assert pace.bytes_per_s(1e6) == 1e6
+
+
 def test_fragments_suit_the_link() -> None:
     assert fragment_bytes(None) == 64 * 1024
     assert fragment_bytes(2.5e6) == 25_000
     assert fragment_bytes(1e3) == 8 * 1024
-    assert fragment_bytes(1e9) == 256 * 1024
+    assert fragment_bytes(1e9) == 1024 * 1024
     assert unsent_bytes(1e3) == 16 * 1024
     assert unsent_bytes(1e9) == 512 * 1024
 

@@ -9,9 +9,12 @@ import pytest
 from support.net_helpers import two_peers, until
 
 from streamhop.net import Chunk, IncomingStream, OutgoingStream, PeerSession
+from streamhop.net.streams import HELD_BYTES_MAX
 from streamhop_protocol.errors import IntegrityError, LimitError, ProtocolError, UnexpectedError
 from streamhop_protocol.limits import CHUNK_RAW_BYTES_MAX, STREAM_WINDOW_BYTES
 from streamhop_protocol.messages import Query, StreamKind
+
+WINDOW_CHUNKS = STREAM_WINDOW_BYTES // CHUNK_RAW_BYTES_MAX
 
 TEXT = b"a line of text that compresses, more or less\n" * 4000
 
@@ -124,10 +127,10 @@ async def test_a_writer_waits_for_a_reader_and_memory_stays_bounded() -> None:
         writing = asyncio.ensure_future(write())
         incoming = await acceptor.accept_stream()
         await until(lambda: stream.wire_bytes > STREAM_WINDOW_BYTES - 70_000)
-        await until(lambda: written >= 5)
+        await until(lambda: written >= WINDOW_CHUNKS + 1)
         await asyncio.sleep(0.05)
         assert stream.wire_bytes <= STREAM_WINDOW_BYTES + 100  # OPEN takes no credit
-        assert written <= 6
+        assert written <= WINDOW_CHUNKS + -(-HELD_BYTES_MAX // CHUNK_RAW_BYTES_MAX)
         await dialer.send(Query(move=bytes(16)))  # the control connection is never behind bulk data
         assert await acceptor.receive() == Query(move=bytes(16))
         assert len(await read_all(incoming)) == 20

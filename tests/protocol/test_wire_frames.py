@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamhop_protocol.connection import Connection, Phase, Received, choose_version, encode_body
 from streamhop_protocol.errors import LimitError, MalformedError, ProtocolError, TruncatedError, VersionError
-from streamhop_protocol.frames import FLAG_REQUIRED, PREAMBLE, PREFIX_BYTES, FrameReader, encode_frame, encode_head
+from streamhop_protocol.frames import (
+    BUFFER_BYTES,
+    FLAG_REQUIRED,
+    HANDSHAKE_BUFFER_BYTES,
+    PREAMBLE,
+    PREFIX_BYTES,
+    FrameReader,
+    encode_frame,
+    encode_head,
+)
 from streamhop_protocol.messages import Offer, Ready, Started
 from streamhop_protocol.signals import Credit, Data, Hello, Join, Joined, Ping, Welcome, encode_signal
 
@@ -136,6 +145,50 @@ def test_the_largest_payload_of_a_frame_is_taken() -> None:
     assert frame.payload == payload
     assert frame.wire_bytes == PREFIX_BYTES + len(header) + len(payload)
     assert not reader.mid_frame
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 300_000), st.integers(1, 1 << 20)), min_size=1, max_size=8))
+def test_bytes_put_where_the_reader_says_are_read_in_bounded_memory(plan: list[tuple[int, int]]) -> None:
+    """Payloads of any size, in reads of any size, as an event loop does it that fills the reader's own memory."""
+    reader = trusted_reader()
+    frames = [encode_frame(0x11, b"\x80", bytes([number]) * size, stream=1) for number, (size, _) in enumerate(plan)]
+    left = memoryview(PREAMBLE + b"".join(frames))
+    reads = [size for _, size in plan]
+    seen = []
+    while left:
+        room = reader.room()
+        size = min(len(room), len(left), reads[0])
+        assert size > 0
+        reads.append(reads.pop(0))
+        room[:size] = left[:size]
+        reader.received(size)
+        left = left[size:]
+        while (frame := reader.next_frame()) is not None:
+            seen.append(bytes(frame.payload))
+        assert reader.held_bytes <= BUFFER_BYTES + max(size for size, _ in plan)
+    assert seen == [bytes([number]) * size for number, (size, _) in enumerate(plan)]
+    assert not reader.mid_frame
+
+
+def test_what_was_read_does_not_change_with_what_comes_after() -> None:
+    reader = trusted_reader()
+    sizes = (10, 100_000)
+    reader.feed(PREAMBLE)
+    payloads = []
+    for byte in (b"a", b"b"):
+        for size in sizes:
+            reader.feed(encode_frame(0x11, b"\x80", byte * size, stream=1))
+            frame = reader.next_frame()
+            assert frame is not None
+            payloads.append(frame.payload)
+    assert payloads == [byte * size for byte in (b"a", b"b") for size in sizes]
+    assert all(memoryview(payload).readonly for payload in payloads)
+
+
+def test_a_reader_of_a_stranger_holds_little() -> None:
+    reader = FrameReader()
+    assert len(reader.room()) == reader.held_bytes == HANDSHAKE_BUFFER_BYTES
 
 
 def test_a_header_that_no_prefix_can_announce_is_not_sent() -> None:

@@ -263,6 +263,16 @@ class Host:
         if restart:
             self.start_docker()
 
+    def lift_disk_limit(self, path: str) -> None:
+        """Take away what :meth:`limit_disk` put over ``path``; what was there before is there again.
+
+        :raises LabError: there is no limit, or the file system is in use.
+        """
+        if path not in self.state.disk_limits:
+            raise LabError(f"{path} of {self.name} has no limit")
+        self.exec(["umount", path])
+        self._lab.remember_disk_limit(self.name, path, None)
+
     # Docker
 
     def start_docker(self) -> None:

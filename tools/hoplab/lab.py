@@ -304,10 +304,14 @@ class Lab:
         """
         return wait_for(condition, what, timeout_s)
 
-    def remember_disk_limit(self, name: str, path: str, size_bytes: int) -> None:
-        """Note that ``path`` of a host is limited, for its next start."""
+    def remember_disk_limit(self, name: str, path: str, size_bytes: int | None) -> None:
+        """Note that ``path`` of a host is limited, or no more if ``size_bytes`` is None, for its next start."""
         with self.editing() as state:
-            find_host(state, name).disk_limits[path] = size_bytes
+            limits = find_host(state, name).disk_limits
+            if size_bytes is None:
+                limits.pop(path, None)
+            else:
+                limits[path] = size_bytes
 
     # Faults
 

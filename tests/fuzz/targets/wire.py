@@ -89,8 +89,8 @@ def run_connection(data: bytes) -> None:
     connection = CONNECTIONS[data[0] % len(CONNECTIONS) if data else 0]()
     for piece in slices(data[1:]):
         connection.receive_data(piece)
-        held = len(connection._reader._buffer)
-        assert held <= CONTROL_PAYLOAD_BYTES_MAX + FRAME_HEADER_BYTES_MAX + 12 + len(piece), "keeps more than a frame"
+        held = connection._reader.held_bytes
+        assert held <= CONTROL_PAYLOAD_BYTES_MAX + 2 * FRAME_HEADER_BYTES_MAX, "keeps more than a frame"
         if connection.error is not None:
             assert connection.phase is Phase.CLOSED
             break

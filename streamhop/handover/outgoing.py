@@ -284,7 +284,10 @@ class OutgoingMove:
         image_dir, work_dir = dumps / "image", dumps / "work"
         for directory in (image_dir, work_dir):
             directory.mkdir(parents=True, mode=0o700)
-        await self._journal.enter(State.FREEZING)
+        await self._journal.enter(State.FREEZING, boot=self._host.boot)
+        if container.restart_policy.get("Name") not in (None, "", "no"):
+            # Before the freeze: a host that goes down must not start it by itself, it may be claimed at the target.
+            await uninterrupted(forbid_restart(engine, container.id))
         self._phase("freeze")
         self._frozen_at = time.monotonic()
         async with self._frozen_no_longer_than_bearable(), asyncio.TaskGroup() as group:
@@ -350,8 +353,6 @@ class OutgoingMove:
     async def _release(self, session: PeerSession, dialogue: Dialogue, digest: bytes) -> None:
         """The point of commitment."""
         self._phase("release")
-        if self._container.restart_policy.get("Name") not in (None, "", "no"):
-            await uninterrupted(forbid_restart(self._host.engine, self._container.id))
         if not await stays_frozen(self._host.engine, self._container.id, self._container.init_pid):
             raise MoveError("it was started or unpaused here by somebody else while it was frozen", "try again")
         await self._journal.enter(State.RELEASED, image_digest=digest.hex())

@@ -9,7 +9,7 @@ from itertools import chain, repeat
 from .failures import EXPECTED, plain
 from .host import Host
 from .journal import Record
-from .settling_here import settle_here
+from .settling_here import abort, settle_here, went_down_frozen
 from .settling_with_peer import settle_with_peer
 from .states import Role, State
 
@@ -19,6 +19,10 @@ RETRY_S = (0.5, 1.0, 2.0, 5.0)
 """Pauses between attempts; the last one is repeated. Short: a container in doubt runs nowhere meanwhile."""
 
 
+PEER_FIRST_S_MAX = 30.0
+"""How long a peer may take to say whether it has what went down frozen here; then it is started here."""
+
+
 async def recover(host: Host) -> list[Record]:
     """What a daemon does at its start about the moves that were under way: all that it can do alone.
 
@@ -26,6 +30,9 @@ async def recover(host: Host) -> list[Record]:
     """
     unsettled = []
     for record in await asyncio.to_thread(host.journal.unsettled):
+        if went_down_frozen(host, record):
+            unsettled.append(record)
+            continue
         try:
             newest = await settle_here(host, record)
         except (TimeoutError, *EXPECTED) as error:
@@ -42,11 +49,14 @@ async def settle(host: Host, move: bytes, role: Role) -> State | None:
     :returns: the state that it ended in here; None if the journal knows nothing of it.
     """
     told = ""
+    peer_first_until = asyncio.get_running_loop().time() + PEER_FIRST_S_MAX
     for pause_s in chain(RETRY_S, repeat(RETRY_S[-1])):
         try:
             record = await asyncio.to_thread(host.journal.latest, move, role)
             if record is None:
                 return None
+            if went_down_frozen(host, record) and asyncio.get_running_loop().time() < peer_first_until:
+                record = await settle_with_peer(host, await abort(host, record))
             if record.unsettled:
                 record = await settle_here(host, record)
             if record.unsettled and role is Role.SOURCE:

@@ -45,6 +45,15 @@ async def settle_here(host: Host, record: Record) -> Record:
     return newest or record
 
 
+def went_down_frozen(host: Host, record: Record) -> bool:
+    """Whether this host went down with the container frozen, and has not started it again.
+
+    The target may have been ready, and an operator may have claimed the container there meanwhile.
+    """
+    frozen = record.state is State.FREEZING or bool(record.details.get("owes_thaw"))
+    return record.role is Role.SOURCE and frozen and record.details.get("boot", host.boot) != host.boot
+
+
 async def remove_tree(path: Path) -> None:
     """Remove a directory with all that is in it; nothing happens if there is none.
 
@@ -63,7 +72,7 @@ async def _settle_source(host: Host, record: Record, journal: MoveJournal) -> No
         await journal.enter(State.ABORTED)
     elif record.state is State.FREEZING:
         owes_thaw = True
-        await journal.enter(State.ABORTED, owes_thaw=True, owes_abort=True)
+        await _abort_frozen(journal)
     if owes_thaw:
         await _thaw(host, record)
         with contextlib.suppress(OSError):
@@ -72,6 +81,22 @@ async def _settle_source(host: Host, record: Record, journal: MoveJournal) -> No
         await journal.note(owes_thaw=False)
     if journal.state in (State.ABORTED, State.DONE):
         await remove_tree(host.dump_dir(record.move))
+
+
+async def _abort_frozen(journal: MoveJournal) -> None:
+    await journal.enter(State.ABORTED, owes_thaw=True, owes_abort=True)
+
+
+async def abort(host: Host, record: Record) -> Record:
+    """Promise that the container of a frozen source goes on here, without letting it.
+
+    :returns: its newest record now, ABORTED.
+    :raises sqlite3.Error: the journal could not be written.
+    """
+    journal = MoveJournal(host.journal, record.move, record.role, record.epoch, record.state)
+    if record.state is State.FREEZING:
+        await _abort_frozen(journal)
+    return await journal.latest() or record
 
 
 async def _thaw(host: Host, record: Record) -> None:

@@ -79,7 +79,7 @@ async def _tell_abort(host: Host, record: Record, journal: MoveJournal, session:
     if isinstance(answer, StateMessage) and answer.epoch > record.epoch and answer.state in _STARTED:
         log.warning("move %s was claimed at the target while this host was away: the copy here goes", record.move.hex())
         await remove_moved(host.engine, str(record.details["container"]))
-        await journal.note(owes_abort=False, claimed_there=True)
+        await journal.note(owes_abort=False, owes_thaw=False, claimed_there=True)
         return
     raise UnexpectedError(f"aborted here, but the peer says {getattr(answer, 'state', type(answer).__name__)}")
 

@@ -11,7 +11,7 @@ from handover_support import MOVE, POLICY, FakeEngine, host_with, written
 
 from streamhop.handover import settling
 from streamhop.handover.journal import Journal
-from streamhop.handover.settling import settle
+from streamhop.handover.settling import recover, settle
 from streamhop.handover.states import Role, State
 from streamhop.peering import PeerDirectory
 from streamhop_protocol.messages import Abort, Aborted, Finish, Message, Query, Release, Started
@@ -168,3 +168,58 @@ async def test_without_a_higher_epoch_nothing_here_is_removed(
     state, engine = await settled(journal, peer, monkeypatch, tmp_path, State.ABORTED, owes_abort=True)
     assert state is State.ABORTED
     assert "remove" not in engine.calls
+
+
+CLAIMED = StateMessage(move=MOVE, epoch=2, state="open")
+
+
+@pytest.mark.parametrize(
+    ("answers", "calls"),
+    [
+        ([None, CLAIMED], ["remove"]),
+        ([None, Aborted(move=MOVE, epoch=1)], ["start", "restart always"]),
+    ],
+    ids=["claimed there", "not wanted there"],
+)
+@pytest.mark.parametrize(("state", "details"), [(State.FREEZING, {}), (State.ABORTED, {"owes_thaw": True})])
+async def test_a_host_that_went_down_with_it_frozen_asks_before_it_starts_it_again(
+    journal: Journal,
+    gates: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    answers: list[Message | None],
+    calls: list[str],
+    state: State,
+    details: dict[str, Any],
+) -> None:
+    """P1: an operator may have claimed what was prepared at the target while this host was away."""
+    monkeypatch.setattr(PeerDirectory, "dial", FakePeer(*answers).dial)
+    engine = FakeEngine("exited")
+    host = host_with(engine, journal, tmp_path)
+    known = {"container": "c", "peer": "p:1", "restart_policy": POLICY, "boot": "the one before", "owes_abort": True}
+    written(journal, Role.SOURCE, state, **known, **details)
+    (record,) = await recover(host)
+    assert (record.move, engine.calls) == (MOVE, [])
+    async with asyncio.timeout(10):
+        assert await settle(host, MOVE, Role.SOURCE) is State.ABORTED
+    assert engine.calls == calls
+    assert journal.unsettled() == []
+
+
+async def test_a_peer_that_does_not_answer_keeps_it_down_for_a_while_only(
+    journal: Journal, gates: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(settling, "PEER_FIRST_S_MAX", 0.2)
+    peer = FakePeer(*[None] * 1000)
+    monkeypatch.setattr(PeerDirectory, "dial", peer.dial)
+    engine = FakeEngine("exited")
+    written(
+        journal, Role.SOURCE, State.FREEZING, container="c", peer="p:1", restart_policy=POLICY, boot="the one before"
+    )
+    settling_it = asyncio.create_task(settle(host_with(engine, journal, tmp_path), MOVE, Role.SOURCE))
+    async with asyncio.timeout(10):
+        while "start" not in engine.calls:  # noqa: ASYNC110 - what is waited for has no event that a test could see
+            await asyncio.sleep(0)
+        peer.answers = [Aborted(move=MOVE, epoch=1)]
+        assert await settling_it is State.ABORTED
+    assert engine.calls == ["start", "restart always"]

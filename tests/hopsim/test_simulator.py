@@ -150,7 +150,7 @@ def does_not_settle_debts(patch: pytest.MonkeyPatch) -> None:
         (thaws_after_released, "two copies run|rollback", None),
         (starts_without_go, "two copies run|rollback", None),
         (thaws_before_the_abort_is_durable, "two copies run|rollback", ("journal", "a")),
-        (sends_go_before_it_is_durable, "two copies run|rollback", ("journal", "a")),
+        (sends_go_before_it_is_durable, "two copies run|rollback", ("journal and power", "a")),
         (says_refused_before_it_is_cleared_up, "left", None),
         (lets_dockerd_restart_the_source, "two copies run|rollback", None),
         (forgets_what_got_go, "rollback|last complete copy", None),

@@ -109,7 +109,8 @@ def log_says(edge: EdgeDaemon, move: str, what: str) -> bool:
 
 
 def test_a_prepared_container_is_claimed_and_the_source_learns_it_when_it_is_back(redis: Edges) -> None:
-    """P1: one copy runs, at the target, whatever the source finds in its journal."""
+    """P1: one copy runs, at the target, whatever the source's journal says and its Docker would restart."""
+    redis.a.host.docker("update", "--restart", "always", "redis")
     digest = dataset(redis.client, "digest", "edge-a:6379", KEYS)
     move = detach(redis)
     wait_for(lambda: log_says(redis.b, move, "target is prepared"), "the target is prepared", 120, 0.005)

@@ -221,7 +221,7 @@ class Simulation:
     # -- an operator -----------------------------------------------------------------------------------------------
 
     def _decide(self) -> None:
-        """One host is off for good, and an operator knows it."""
+        """One host is off, and an operator knows it. A source may come back when all is decided."""
         alive = self.machines[TARGET if self.injector.fenced == SOURCE else SOURCE]
         daemon = alive.daemon
         if daemon is None or daemon.moves is None:
@@ -234,6 +234,9 @@ class Simulation:
                     self.world.sink.go_back_to(copy)
                 self._ask(alive, daemon.moves.reclaim, record)
         self._run_for(10.0)
+        if self.injector.fenced == SOURCE and self.world.rng.random() < 0.5:
+            self.injector.fenced = None
+            self.machines[SOURCE].power_on()
 
     def _reclaim_lost(self) -> None:
         """A target that went down at the start cannot say whether it ran: an operator lets the source go on."""
@@ -350,6 +353,8 @@ class Simulation:
             theirs = [r for r in self.machines[TARGET].records if r.role is Role.TARGET]
             opened = bool(theirs) and theirs[0].state in (State.OPEN, State.DONE)
             return self.machines[TARGET] if opened else self.machines[SOURCE]
+        if records and records[0].details.get("claimed_there"):
+            return self.machines[TARGET]
         if not records or records[0].state in (State.ABORTED, State.PRECOPY, State.FREEZING):
             return self.machines[SOURCE]
         return self.machines[TARGET] if records[0].state is State.DONE else None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import shutil
 import signal
 import sqlite3
 import sys
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -71,6 +72,8 @@ async def _run(config: Config) -> None:
     access = Access.from_config(config)
     make_private(config)
     async with AsyncExitStack() as stack:
+        for directory in {config.state_dir.resolve(), config.run_dir.resolve()}:
+            stack.enter_context(held_alone(directory))
         journal = Journal(config.state_dir / "journal.sqlite")
         stack.callback(journal.close)
         engine = await stack.enter_async_context(Engine())
@@ -116,6 +119,23 @@ def make_private(config: Config) -> None:
     os.umask(0o077)
     for directory in (config.state_dir, config.run_dir):
         directory.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def held_alone(directory: Path) -> Iterator[None]:
+    """Keep every other daemon out of ``directory`` while the context is open.
+
+    Before anything else: a second daemon would take the moves of the first for those of one that is gone.
+
+    :raises ConfigError: another daemon has it.
+    :raises OSError: the lock cannot be made.
+    """
+    with (directory / "lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another daemon runs already and uses {directory}") from None
+        yield
 
 
 async def _listen(config: Config, moves: Moves, peers: PeerDirectory, pairing: Pairing | None) -> Listener:

@@ -11,7 +11,9 @@ from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Abort, Aborted, Finish, MoveMessage, Query, Release
 from streamhop_protocol.messages import State as StateMessage
 
-from .failures import EXPECTED
+from .concurrency import in_worker
+from .errors import CancelledMoveError
+from .failures import EXPECTED, plain
 from .host import Host, MoveJournal
 from .journal import Record
 from .states import Role, State
@@ -25,7 +27,6 @@ async def answer_from_journal(host: Host, session: PeerSession, message: MoveMes
     """Answer a message about a move that is over, or that this host knows nothing of.
 
     :raises sqlite3.Error: the journal could not be written; nothing was said.
-    :raises sqlite3.Error: the journal could not be written; nothing was said.
     :raises UnexpectedError: another peer offered the move, another epoch, or a message that is no question.
     """
     record = await asyncio.to_thread(host.journal.latest, message.move, Role.TARGET)
@@ -38,22 +39,43 @@ async def answer_from_journal(host: Host, session: PeerSession, message: MoveMes
             # The source was away while an operator claimed the move here, and has to hear of it.
             await session.send(StateMessage(move=message.move, epoch=record.epoch, state=record.state.value))
             return
+        if isinstance(message, Finish) and record.details.get("claimed"):
+            # The source was away then; it has asked since, and heard that it runs here.
+            await _finish(host, record)
+            return
         raise UnexpectedError(f"{kind} of epoch {epoch}, not {record.epoch}")
     if record is not None and epoch > record.epoch and isinstance(message, Abort):
         record = await _give_way(host, record, epoch)
     state = record.state if record else None
     match message:
         case Abort() if state in _NEVER_STARTS:
+            if record is not None and message.code == CancelledMoveError.code:
+                await _drop_kept(host, record)
             await session.send(Aborted(move=message.move, epoch=epoch))
         case Finish():
-            if state is State.OPEN:
-                await MoveJournal(host.journal, message.move, Role.TARGET, epoch, state).enter(State.DONE)
+            if record is not None:
+                await _finish(host, record)
         case Query() | Release() | Abort():
             name = state.value if state else "unknown"
             attributes = await _health(host, record) if isinstance(message, Query) else {}
             await session.send(StateMessage(move=message.move, epoch=epoch, state=name, attributes=attributes))
         case _:
             raise UnexpectedError(f"{kind} of a move that is not under way here")
+
+
+async def _finish(host: Host, record: Record) -> None:
+    """The source's copy is gone."""
+    if record.state is State.OPEN:
+        journal = MoveJournal(host.journal, record.move, Role.TARGET, record.epoch, record.state)
+        await journal.enter(State.DONE)
+
+
+async def _drop_kept(host: Host, record: Record) -> None:
+    """Nobody wants the move any more, so nothing of the container need stay here for another attempt."""
+    try:
+        await in_worker(host.kept.drop, str(record.details.get("kept")))
+    except OSError as error:
+        log.warning("move %s: what was kept of it expires later: %s", record.move.hex()[:8], plain(error))
 
 
 async def _health(host: Host, record: Record | None) -> dict[str, Any]:

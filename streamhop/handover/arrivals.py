@@ -99,25 +99,30 @@ class Arrivals:
         except Exception:
             log.exception("a bug ended move %s", move.id.hex()[:8])
         finally:
-            await uninterrupted(self._hand_to_journal(move.id))
+            await uninterrupted(self._hand_to_journal(move))
         try:
             await asyncio.to_thread(self._host.journal.forget_ended, ENDED_KEPT_MAX)
         except sqlite3.Error as error:
             # It is tried again after the next move.
             log.error("the journal cannot be kept short: %s", error)
 
-    async def _hand_to_journal(self, move: bytes) -> None:
+    async def _hand_to_journal(self, move: IncomingMove) -> None:
         """From here on the journal answers for the move; what is left of it is settled, or another attempt begins."""
         unsettled = True
         try:
-            record = await asyncio.to_thread(self._host.journal.latest, move, Role.TARGET)
+            record = await asyncio.to_thread(self._host.journal.latest, move.id, Role.TARGET)
             unsettled = record is not None and record.unsettled
         except sqlite3.Error as error:
-            log.error("move %s: what is left of it cannot be read yet: %s", move.hex()[:8], error)
-        del self._incoming[move]
+            log.error("move %s: what is left of it cannot be read yet: %s", move.id.hex()[:8], error)
+        del self._incoming[move.id]
+        for session, message in move.leftovers():
+            try:
+                await answer_from_journal(self._host, session, message)
+            except (SessionLost, UnexpectedError, sqlite3.Error) as error:
+                log.info("move %s: %s is not answered: %s", move.id.hex()[:8], type(message).__name__, error)
         if unsettled:
-            self._settlements.settle(move, Role.TARGET)
-        self._ended.pop(move).set()
+            self._settlements.settle(move.id, Role.TARGET)
+        self._ended.pop(move.id).set()
 
     def __contains__(self, move: bytes) -> bool:
         """Whether the move is under way to this host."""
@@ -129,15 +134,15 @@ class Arrivals:
         if ended is not None:
             await ended.wait()
 
-    def claim(self, move: bytes) -> None:
+    async def claim(self, move: bytes) -> None:
         """Start a container here that waits for GO. Two copies run unless the source is fenced off.
 
-        :raises MoveError: it does not wait for GO here.
+        :raises MoveError: it does not wait for GO here, or Docker does not answer.
         """
         incoming = self._incoming.get(move)
         if incoming is None:
             raise MoveError("no such move waits for GO here", "see `streamhop handover ls`")
-        incoming.claim()
+        await incoming.claim()
 
 
 def _may_be_tried_again(known: Record, session: PeerSession, offer: Offer) -> bool:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from streamhop.content.container_config import admit
 from streamhop.content.image_layers import ImageAssembler
 from streamhop.content.memory import PageStore
+from streamhop.engine.docker import EngineError
 from streamhop.engine.restores import PendingRestore
 from streamhop.net import PeerSession, SessionLost
 from streamhop_protocol.errors import IntegrityError, ProtocolError, UnexpectedError
@@ -26,7 +27,6 @@ from streamhop_protocol.messages import (
     Aborted,
     Accept,
     Failed,
-    Finish,
     MoveMessage,
     Offer,
     Prepare,
@@ -104,6 +104,9 @@ class IncomingMove:
         self._seed: int | None = None
         """Of the hashes by which the source is told what pages are here; None if there are none."""
         self._digest: bytes | None = None
+        self._claimed = False
+        self._went = False
+        """Whether the restored container was told to go: from then on only Docker knows whether it runs."""
         self._timings: dict[str, float] = {}
 
     @property
@@ -149,13 +152,17 @@ class IncomingMove:
         if not self._aborted.done():
             self._aborted.set_result(AbortedByPeerError(reason, wanted=wanted))
 
-    def claim(self) -> None:
+    async def claim(self) -> None:
         """Start it without the source's word, which an operator has fenced off. The epoch rises: its word is void.
 
-        :raises MoveError: it does not wait for GO.
+        What is here may be the only copy: where it cannot be started now it goes on waiting.
+
+        :raises MoveError: it does not wait for GO, or Docker does not answer; nothing was done.
         """
+        await self._check_docker_answers()
         if self.state is not State.PREPARED or self._digest is None:
             raise MoveError("only a container that waits for GO can be claimed", "see `streamhop handover ls`")
+        self._claimed = True
         self.epoch += 1
         self._journal = MoveJournal(self._host.journal, self.id, Role.TARGET, self.epoch, self.state)
         log.warning("move %s is claimed by an operator, epoch %d", self.id.hex()[:8], self.epoch)
@@ -168,8 +175,9 @@ class IncomingMove:
         try:
             manifest = await self._admit()
             pending, digest = await self._receive(manifest)
-            await self._await_go(digest)
-            await uninterrupted(self._open(pending))
+            while not self._went:
+                await self._await_go(digest)
+                await self._go(pending)
         except BaseException as error:
             failure = first_failure(error)
             # Also for a bug of ours or the daemon's shutdown: what was made here for the move has to go.
@@ -203,6 +211,7 @@ class IncomingMove:
                 peer=self._peer_reference,
                 name=manifest.request.name,
                 restart_policy=dict(manifest.request.restart_policy),
+                kept=label.key,
                 layers=layers_noted(manifest.image),
             )
         digests = [layer.digest for layer in manifest.image.layers]
@@ -362,22 +371,44 @@ class IncomingMove:
         if release.image_digest != digest:
             raise IntegrityError("GO is for another image than the one prepared here")
 
+    async def _go(self, pending: PendingRestore) -> None:
+        """Start it; what was claimed waits for GO again if that cannot be tried."""
+        try:
+            await uninterrupted(self._open(pending))
+        except EXPECTED as error:
+            if not self._claimed or self._went or self.state is not State.PREPARED:
+                raise
+            log.error("move %s cannot be started yet, claim it again: %s", self.id.hex()[:8], plain(error))
+
     async def _open(self, pending: PendingRestore) -> None:
         """Start it. From OWNED on only what Docker sees tells whether it runs, see :meth:`_end`."""
-        await self._journal.enter(State.OWNED, boot=self._host.boot)
-        # A dockerd that is gone by now would never know of the container that runs.
-        async with asyncio.timeout(DOCKER_ANSWER_S_MAX):
-            await self._host.engine.version()
+        # A dockerd that is gone by now would never know of the container that runs. If GO is the source's, Docker is
+        # asked as late as can be, and without an answer the source goes on. What was claimed must not be lost by that.
+        if self._claimed:
+            await self._check_docker_answers()
+        await self._journal.enter(State.OWNED, boot=self._host.boot, claimed=self._claimed)
+        if not self._claimed:
+            await self._check_docker_answers()
+        self._went = True
         await pending.go()
         await self._journal.enter(State.OPEN, owes_settling_in=True)
         await self._say_started()
+
+    async def _check_docker_answers(self) -> None:
+        try:
+            async with asyncio.timeout(DOCKER_ANSWER_S_MAX):
+                await self._host.engine.version()
+        except TimeoutError:
+            raise MoveError(f"Docker has not answered within {DOCKER_ANSWER_S_MAX:.0f} s") from None
+        except EngineError as error:
+            raise as_move_error(error) from error
 
     async def _say_started(self) -> None:
         with contextlib.suppress(SessionLost):
             await self._session.send(Started(move=self.id, epoch=self.epoch, attributes={}))
 
     async def _after(self) -> None:
-        """It runs here: make it a container like any other; then the journal answers for the move."""
+        """It runs here: make it a container like any other; then the journal answers, see :meth:`leftovers`."""
         try:
             assert self._starting is not None
             assert self._pending is not None
@@ -389,16 +420,11 @@ class IncomingMove:
             await self._means.sync()
         except EXPECTED as error:
             log.warning("move %s: it runs here, but: %s", self.id.hex()[:8], plain(error))
+
+    def leftovers(self) -> Iterator[tuple[PeerSession, MoveMessage]]:
+        """Messages that came when it was over, or as good as over, to be answered by the journal."""
         while not self._inbox.empty():
-            match self._inbox.get_nowait():
-                case Finish():
-                    await self._journal.enter(State.DONE)
-                case Release():
-                    await self._say_started()
-                case Query() | Abort():
-                    await self._answer_query()
-                case message:
-                    log.warning("move %s: %s after the end", self.id.hex()[:8], type(message).__name__)
+            yield self._session, self._inbox.get_nowait()
 
     # -- when it fails ---------------------------------------------------------------------------------------------
 

@@ -138,8 +138,8 @@ class Journal:
 
     def forget_ended(self, keep: int) -> None:
         """Drop all but the newest ``keep`` ended moves, so that the file stays bounded. Debts are never dropped."""
-        forgettable = [record for record in self._records() if record.forgettable]
         with self._lock:
+            forgettable = [record for record in self._read() if record.forgettable]
             self._database.executemany(
                 "DELETE FROM record WHERE move = ? AND role = ?",
                 [(record.move, record.role.value) for record in forgettable[: max(0, len(forgettable) - keep)]],
@@ -154,12 +154,15 @@ class Journal:
     def _records(self, where: str = "", values: tuple[Any, ...] = ()) -> list[Record]:
         """The newest record of each move and role with all its details, in the order in which the moves began."""
         with self._lock:
-            if self._doubtful:
-                self._write(_AFFIRM)
-            rows = self._database.execute(
-                f"SELECT move, role, epoch, state, details FROM record {where} ORDER BY number",  # noqa: S608 - no values
-                values,
-            ).fetchall()
+            return self._read(where, values)
+
+    def _read(self, where: str = "", values: tuple[Any, ...] = ()) -> list[Record]:
+        if self._doubtful:
+            self._write(_AFFIRM)
+        rows = self._database.execute(
+            f"SELECT move, role, epoch, state, details FROM record {where} ORDER BY number",  # noqa: S608 - no values
+            values,
+        ).fetchall()
         found: dict[tuple[bytes, str], Record] = {}
         for move, role, epoch, state, text in rows:
             before = found.get((move, role))

@@ -69,7 +69,7 @@ class Moves:
 
     async def claim(self, move: bytes) -> None:
         """See :meth:`Arrivals.claim`."""
-        self._arrivals.claim(move)
+        await self._arrivals.claim(move)
 
     async def reclaim(self, move: bytes) -> None:
         """See :meth:`Settlements.reclaim`.

@@ -60,7 +60,7 @@ from .report import Tally
 from .sending import Sender
 from .settling_here import remove_tree, settle_here
 from .source_actions import forbid_restart, freeze, remove_moved, stays_frozen
-from .states import Role, State
+from .states import RUNS_THERE, Role, State
 
 log = logging.getLogger("streamhop.handover")
 
@@ -86,6 +86,12 @@ FINISH_ANSWER_S = 2.0
 
 STARTED_S_MAX = 10.0
 """How long the source waits for STARTED before it asks what became of GO."""
+
+DOCKER_ANSWER_S_MAX = 10.0
+"""How long Docker may take to say, just before the commitment, whether the container is still frozen."""
+
+READY_S_MAX = 600.0
+"""How long the target may take to load an image that it has whole, and to get ready to start the container."""
 
 
 class OutgoingMove:
@@ -241,7 +247,7 @@ class OutgoingMove:
                 processes = await self._means.processes(self._container.init_pid)
                 result = await sender.round(len(rounds), processes, self._container.manifest.memory_bytes)
                 rounds.append(result)
-                await check_still_runs(self._host.engine, self._container.id)
+                await check_still_runs(self._host.engine, self._container.id, self._container.init_pid)
                 verdict = self._judge(session, rounds, time.monotonic() - began)
                 if verdict.decision is Decision.GIVE_UP:
                     raise NoConvergenceError(
@@ -255,7 +261,11 @@ class OutgoingMove:
                         return
                     awaited = "the target to get ready" if layers.done() else "the image layers"
                     self._events.emit("remark", text=f"memory is ahead; waiting for {awaited}")
-                    await asyncio.gather(layers, warm)
+                    await asyncio.wait({layers, warm}, return_when=asyncio.FIRST_COMPLETED)
+                    if warm.done():
+                        warm.result()
+                    await layers
+                    await _ready(warm)
         finally:
             warm.cancel()
 
@@ -284,6 +294,7 @@ class OutgoingMove:
         image_dir, work_dir = dumps / "image", dumps / "work"
         for directory in (image_dir, work_dir):
             directory.mkdir(parents=True, mode=0o700)
+        await check_still_runs(engine, container.id, container.init_pid)
         await self._journal.enter(State.FREEZING, boot=self._host.boot)
         if container.restart_policy.get("Name") not in (None, "", "no"):
             # Before the freeze: a host that goes down must not start it by itself, it may be claimed at the target.
@@ -353,7 +364,12 @@ class OutgoingMove:
     async def _release(self, session: PeerSession, dialogue: Dialogue, digest: bytes) -> None:
         """The point of commitment."""
         self._phase("release")
-        if not await stays_frozen(self._host.engine, self._container.id, self._container.init_pid):
+        try:
+            async with asyncio.timeout(DOCKER_ANSWER_S_MAX):
+                frozen = await stays_frozen(self._host.engine, self._container.id, self._container.init_pid)
+        except TimeoutError:
+            raise MoveError(f"Docker has not answered within {DOCKER_ANSWER_S_MAX:.0f} s while it was frozen") from None
+        if not frozen:
             raise MoveError("it was started or unpaused here by somebody else while it was frozen", "try again")
         await self._journal.enter(State.RELEASED, image_digest=digest.hex())
         await session.send(Release(move=self.id, epoch=self.epoch, image_digest=digest))
@@ -369,6 +385,8 @@ class OutgoingMove:
 
     async def _finish(self, session: PeerSession, dialogue: Dialogue) -> None:
         self._phase("finish")
+        # Before the copy here goes: nobody may take it back from now on.
+        await self._journal.note(**{RUNS_THERE: True})
         await remove_moved(self._host.engine, self._container.id)
         await self._journal.enter(State.DONE, owes_finish=True)
         await remove_tree(self._host.dump_dir(self.id))
@@ -406,11 +424,20 @@ class OutgoingMove:
         elif not isinstance(error, EndedError) and await self._has_ended():
             error = EndedError(f"it ended here while it was being moved ({error.reason})", "docker ps -a shows how")
         # The target is told only what is on disk: one that hears ABORT forgets the move.
-        if self._journal.state in (None, State.ABORTED) and await self._tell_target(dialogue, error):
-            with contextlib.suppress(*EXPECTED):
-                if self._journal.state is not None:
+        if self._journal.state in (None, State.ABORTED):
+            if not await self._tell_target(dialogue, error):
+                if isinstance(error, CancelledMoveError):
+                    await self.forgo()
+            elif self._journal.state is not None:
+                with contextlib.suppress(*EXPECTED):
                     await self._journal.note(owes_abort=False)
         return error
+
+    async def forgo(self) -> None:
+        """Nobody wants another attempt: owe the target that word, so that it keeps nothing of the container."""
+        if self._journal.state is State.ABORTED:
+            with contextlib.suppress(*EXPECTED):
+                await self._journal.note(owes_abort=True, abort_code=CancelledMoveError.code)
 
     async def _has_ended(self) -> bool:
         """Whether the container ended by itself or by somebody's hand, which no thaw can change."""
@@ -468,6 +495,21 @@ class OutgoingMove:
                         return True
         except (TimeoutError, *EXPECTED):
             return False
+
+
+async def _ready(warm: asyncio.Future[Ready]) -> None:
+    """Wait for a target that has all layers.
+
+    :raises NoConvergenceError: it does not get ready.
+    """
+    try:
+        async with asyncio.timeout(READY_S_MAX):
+            await warm
+    except TimeoutError:
+        raise NoConvergenceError(
+            f"the target has all layers and was not ready to start the container after {READY_S_MAX:.0f} s",
+            "look at the target's load and log",
+        ) from None
 
 
 def _begun(accepted: Accept, sizes: Mapping[str, int]) -> dict[str, int]:

@@ -22,7 +22,15 @@ from streamhop.engine.processes import container_pids, resident_bytes
 from streamhop.engine.setup import registered_run_dir
 from streamhop.engine.upperdir import upperdir_of
 
-from .errors import EndedError, InDoubtError, NotRunningError, PausedError, PreflightError, StillFrozenError
+from .errors import (
+    EndedError,
+    InDoubtError,
+    MoveError,
+    NotRunningError,
+    PausedError,
+    PreflightError,
+    StillFrozenError,
+)
 from .host import Host
 from .journal import Record
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
@@ -129,11 +137,12 @@ async def check_as_source(host: Host, found: dict[str, Any], new_name: str | Non
     )
 
 
-async def check_still_runs(engine: Engine, container: str) -> None:
+async def check_still_runs(engine: Engine, container: str, init_pid: int) -> None:
     """Look again, between rounds: nothing else tells that somebody has paused or stopped the container.
 
     :raises PausedError: it is paused; it is left so.
     :raises EndedError: it has ended, or is gone.
+    :raises MoveError: it is another run of it: what was read of it until now is of no use.
     :raises EngineError: Docker does not answer.
     """
     try:
@@ -144,6 +153,8 @@ async def check_still_runs(engine: Engine, container: str) -> None:
         raise EndedError("it ended here while it was being moved", "docker ps -a shows how")
     if state["Paused"]:
         raise paused_by_others()
+    if state["Pid"] != init_pid:
+        raise MoveError("it was restarted here while it was being moved", "try again")
 
 
 def paused_by_others() -> PausedError:

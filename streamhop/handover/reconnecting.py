@@ -9,6 +9,7 @@ from typing import Any
 
 from streamhop.telemetry.events import EventLog
 
+from .concurrency import concluded
 from .errors import UnreachableError
 from .outgoing import FIRST_EPOCH, OutgoingMove
 from .report import Tally
@@ -33,12 +34,17 @@ async def move_with_reconnects(
     """
     move = begin(FIRST_EPOCH)
     attempts, tries, down_since = 0, 0, 0.0
+    last_connected: OutgoingMove | None = None
     while True:
         try:
             return await move.run()
+        except asyncio.CancelledError:
+            await concluded(_forgo(last_connected))
+            raise
         except UnreachableError as error:
             now = time.monotonic()
             if move.connected:
+                last_connected = move
                 attempts, tries, down_since = attempts + 1, 0, now
             pause_s = PAUSES_S[min(tries, len(PAUSES_S) - 1)]
             tries += 1
@@ -47,6 +53,16 @@ async def move_with_reconnects(
                 raise
             if move.connected:
                 events.emit("remark", text=f"{error.reason}; the container runs on here, trying to go on")
-            await asyncio.sleep(pause_s)
+            try:
+                await asyncio.sleep(pause_s)
+            except asyncio.CancelledError:
+                await concluded(_forgo(last_connected))
+                raise
             tally.reconnects = attempts
             move = begin(FIRST_EPOCH + attempts)
+
+
+async def _forgo(last_connected: OutgoingMove | None) -> None:
+    """It was cancelled between two attempts: the target has kept what the last one brought."""
+    if last_connected is not None:
+        await last_connected.forgo()

@@ -10,7 +10,7 @@ from .concurrency import in_worker
 from .errors import MoveError
 from .host import Host
 from .settling import settle
-from .states import Role, State
+from .states import RUNS_THERE, Role, State
 
 log = logging.getLogger("streamhop.handover")
 
@@ -58,6 +58,9 @@ class Settlements:
             running.cancel()
             await asyncio.wait({running})
         record = await asyncio.to_thread(self._host.journal.latest, move, Role.SOURCE)
+        if record is not None and record.details.get(RUNS_THERE):
+            self.settle(move, Role.SOURCE)
+            raise MoveError("the target has said that it runs there", "see `streamhop handover ls` there")
         if record is None or record.state is not State.RELEASED:
             self.settle(move, Role.SOURCE)
             raise MoveError("only a container whose move is in doubt can be reclaimed", "see `streamhop handover ls`")

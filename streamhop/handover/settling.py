@@ -38,6 +38,10 @@ async def recover(host: Host) -> list[Record]:
         except (TimeoutError, *EXPECTED) as error:
             log.error("move %s (%s) is not settled yet: %s", record.move.hex()[:8], record.state.value, plain(error))
             newest = record
+        except Exception:
+            # One record that nobody can make sense of must not keep the daemon, and with it all other moves, down.
+            log.exception("move %s (%s): a bug, it is not settled", record.move.hex()[:8], record.state.value)
+            newest = record
         if newest.unsettled:
             unsettled.append(newest)
     return unsettled

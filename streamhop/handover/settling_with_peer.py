@@ -15,11 +15,13 @@ from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Abort, Aborted, Finish, MoveMessage, Query, Release, Started
 from streamhop_protocol.messages import State as StateMessage
 
+from .concurrency import uninterrupted
+from .errors import MoveError
 from .host import Host, MoveJournal
 from .journal import Record
 from .settling_here import settle_here
 from .source_actions import remove_moved
-from .states import Role, State
+from .states import RUNS_THERE, Role, State
 
 log = logging.getLogger("streamhop.handover")
 
@@ -62,16 +64,23 @@ async def _ask_whether_it_runs(host: Host, record: Record, journal: MoveJournal,
         await session.send(Release(move=record.move, epoch=record.epoch, image_digest=digest))
         answer = await _answer(record, session)
     if isinstance(answer, Started) or (isinstance(answer, StateMessage) and answer.state in _STARTED):
-        await remove_moved(host.engine, str(record.details["container"]))
-        await journal.enter(State.DONE, owes_finish=True)
+        await uninterrupted(_let_go(host, record, journal))
     elif isinstance(answer, StateMessage) and answer.state in _NEVER_STARTS:
         await journal.enter(State.ABORTED, owes_thaw=True)
     if (newest := await journal.latest()) is not None:
         await settle_here(host, newest)
 
 
+async def _let_go(host: Host, record: Record, journal: MoveJournal) -> None:
+    """It runs there: the copy here goes, and nobody may take it back from now on."""
+    await journal.note(**{RUNS_THERE: True})
+    await remove_moved(host.engine, str(record.details["container"]))
+    await journal.enter(State.DONE, owes_finish=True)
+
+
 async def _tell_abort(host: Host, record: Record, journal: MoveJournal, session: PeerSession) -> None:
-    await session.send(Abort(move=record.move, epoch=record.epoch, code="failed", reason="the move was aborted"))
+    code = str(record.details.get("abort_code", MoveError.code))
+    await session.send(Abort(move=record.move, epoch=record.epoch, code=code, reason="the move was aborted"))
     answer = await _answer(record, session)
     if isinstance(answer, Aborted) or (isinstance(answer, StateMessage) and answer.state in _NEVER_STARTS):
         await journal.note(owes_abort=False)

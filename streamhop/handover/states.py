@@ -61,6 +61,10 @@ DEBTS = ("owes_thaw", "owes_abort", "owes_finish", "owes_settling_in", "owes_rem
 * ``owes_removal`` (target, ABORTED by an operator): the container, its image and its spool may still be there.
 """
 
+RUNS_THERE = "runs_there"
+"""A detail of a source's RELEASED: the target has said that it runs there. The copy here is about to go, if it is not
+gone already: nobody may take it back."""
+
 LOST = "lost"
 """A detail of a target's OWNED: the host went down around the start, and nobody can say whether the container ran for a
 moment. An operator decides, at the source: see :meth:`.Moves.reclaim`. Until then there is nothing to do here."""

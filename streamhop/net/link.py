@@ -88,7 +88,7 @@ class CodecPace:
     """The rate for which chunks are to be compressed.
 
     It is the link's while the link is what the session waits for. Each interval in which the link waited for the
-    compressors doubles it, so that a lighter codec is chosen; each in which the link was the limit halves it again.
+    compressors doubles it, so that a lighter codec is chosen; any other halves it again.
     """
 
     def __init__(self) -> None:
@@ -99,10 +99,10 @@ class CodecPace:
 
         :param packing: the next chunk of some stream is still being compressed.
         """
-        if link_limited:
-            self._factor = max(1, self._factor // 2)
-        elif packing:
+        if packing and not link_limited:
             self._factor = min(PACE_MAX, self._factor * 2)
+        else:
+            self._factor = max(1, self._factor // 2)
 
     def bytes_per_s(self, link_bytes_per_s: float | None) -> float | None:
         """What to choose a codec by; None if nothing is known of the link."""

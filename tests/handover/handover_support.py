@@ -127,13 +127,16 @@ def written(journal: Journal, role: Role, *states: State, **details: Any) -> Rec
     return record
 
 
-def make_unwritable(journal: Journal, monkeypatch: pytest.MonkeyPatch, state: State) -> None:
-    """From now on the journal's disk is too full for a record of ``state``."""
+def make_unwritable(journal: Journal, monkeypatch: pytest.MonkeyPatch, state: State) -> list[int]:
+    """From now on the journal's disk is too full for a record of ``state``; returns the epochs of those refused."""
     record = journal.record
+    refused: list[int] = []
 
     def full(move: bytes, role: Role, epoch: int, entered: State, **details: Any) -> None:
         if entered is state:
+            refused.append(epoch)
             raise sqlite3.OperationalError("database or disk is full")
         record(move, role, epoch, entered, **details)
 
     monkeypatch.setattr(journal, "record", full)
+    return refused

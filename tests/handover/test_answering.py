@@ -11,6 +11,7 @@ from handover_support import MOVE, FakeEngine, host_with, written
 from streamhop.engine.docker import EngineError
 from streamhop.handover.answering import answer_from_journal
 from streamhop.handover.journal import Journal
+from streamhop.handover.kept import Label
 from streamhop.handover.settling_here import settle_here
 from streamhop.handover.states import Role, State
 from streamhop_protocol.errors import UnexpectedError
@@ -84,6 +85,29 @@ async def test_another_peer_and_another_epoch_change_nothing(
     with pytest.raises(UnexpectedError):
         await answer(journal, tmp_path, kind(move=MOVE, epoch=epoch, **more), peer)
     assert journal.latest(MOVE, Role.TARGET).state is State.OPEN  # type: ignore[union-attr]
+
+
+async def test_a_source_that_was_away_can_finish_what_was_claimed(journal: Journal, tmp_path: Path) -> None:
+    """P2: else it would ask for ever, and the target never forget the move."""
+    journal.record(MOVE, Role.TARGET, 2, State.OPEN, peer="edge-a", claimed=True)
+    assert await answer(journal, tmp_path, Finish(move=MOVE, epoch=1)) == []
+    record = journal.latest(MOVE, Role.TARGET)
+    assert record is not None
+    assert (record.state, record.epoch) == (State.DONE, 2)
+
+
+@pytest.mark.parametrize(("code", "left"), [("cancelled", 0), ("failed", 1)])
+async def test_of_what_was_cancelled_nothing_is_kept(journal: Journal, tmp_path: Path, code: str, left: int) -> None:
+    """P13: also if the source could say so only later."""
+    kept = host_with(FakeEngine("running"), journal, tmp_path).kept
+    label = Label("edge-a", "web", "sha256:1")
+    kept.begin(tmp_path / "spools" / "one", label)
+    (tmp_path / "spools" / "one" / "pages").mkdir()
+    kept.end(tmp_path / "spools" / "one")
+    written(journal, Role.TARGET, State.RECEIVING, State.ABORTED, peer="edge-a", kept=label.key)
+    abort = Abort(move=MOVE, epoch=1, code=code, reason="")
+    assert await answer(journal, tmp_path, abort) == [ABORTED]
+    assert len(kept.all()) == left
 
 
 async def test_a_source_that_was_away_hears_that_an_operator_claimed_the_move(journal: Journal, tmp_path: Path) -> None:

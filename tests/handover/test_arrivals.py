@@ -19,7 +19,7 @@ from streamhop.handover.means import Means
 from streamhop.handover.settlements import Settlements
 from streamhop.handover.states import Role, State
 from streamhop_protocol.errors import UnexpectedError
-from streamhop_protocol.messages import Finish, Offer, Refuse
+from streamhop_protocol.messages import Finish, Offer, Query, Refuse
 
 
 class Arriving:
@@ -62,7 +62,7 @@ async def test_what_is_over_is_waited_for_no_more(journal: Journal, tmp_path: Pa
 async def test_what_does_not_wait_for_go_cannot_be_claimed(journal: Journal, tmp_path: Path) -> None:
     async with asyncio.TaskGroup() as tasks:
         with pytest.raises(MoveError, match="waits for GO"):
-            Arriving(journal, tmp_path, tasks).arrivals.claim(MOVE)
+            await Arriving(journal, tmp_path, tasks).arrivals.claim(MOVE)
 
 
 async def test_an_offer_of_a_higher_epoch_by_the_same_peer_is_another_attempt(journal: Journal, tmp_path: Path) -> None:
@@ -94,14 +94,12 @@ async def test_an_attempt_that_has_not_noticed_yet_gives_way(journal: Journal, t
         arriving = Arriving(journal, tmp_path, tasks)
         gave_way: list[int] = []
 
-        class Waiting:
-            """An attempt whose link is dead; it ends when it is told to."""
+        def give_way(_session: object, offer: Offer) -> None:
+            gave_way.append(offer.epoch)
+            tasks.create_task(arriving.arrivals._hand_to_journal(waiting))
 
-            def give_way(self, _session: object, offer: Offer) -> None:
-                gave_way.append(offer.epoch)
-                tasks.create_task(arriving.arrivals._hand_to_journal(MOVE))
-
-        waiting: Any = Waiting()
+        # Its link is dead; it ends when it is told to.
+        waiting: Any = SimpleNamespace(id=MOVE, give_way=give_way, leftovers=lambda: ())
         arriving.arrivals._incoming[MOVE] = waiting
         arriving.arrivals._ended[MOVE] = asyncio.Event()
         await arriving.offer(epoch=2)
@@ -145,9 +143,35 @@ async def test_what_cannot_be_read_at_the_end_of_a_move_is_settled_all_the_same(
         arriving = Arriving(journal, tmp_path, tasks)
         monkeypatch.setattr(journal, "latest", unreadable)
         monkeypatch.setattr(arriving.arrivals._settlements, "settle", lambda move, _: settled.append(move))
-        waiting: Any = object()
+        waiting: Any = SimpleNamespace(id=MOVE, leftovers=lambda: ())
         arriving.arrivals._incoming[MOVE] = waiting
         arriving.arrivals._ended[MOVE] = asyncio.Event()
-        await arriving.arrivals._hand_to_journal(MOVE)
+        await arriving.arrivals._hand_to_journal(waiting)
     assert settled == [MOVE]
     assert MOVE not in arriving.arrivals
+
+
+async def test_what_came_while_a_move_ended_is_answered_from_the_journal(journal: Journal, tmp_path: Path) -> None:
+    """P2: a source in doubt would wait for its answer to no end, and nobody runs meanwhile."""
+    written(journal, Role.TARGET, State.OPEN, peer="edge-a")
+    said: list[Any] = []
+
+    async def send(message: object) -> None:
+        said.append(message)
+
+    session: Any = SimpleNamespace(send=send, peer_reference="edge-a", peer_name="edge-a")
+    strange: Any = SimpleNamespace(send=send, peer_reference="mallory", peer_name="mallory")
+    came = [
+        (session, Query(move=MOVE)),
+        (strange, Query(move=MOVE)),
+        (session, Finish(move=MOVE, epoch=1)),
+        (session, Finish(move=MOVE, epoch=1)),
+        (session, Query(move=MOVE)),
+    ]
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        arriving = Arriving(journal, tmp_path, tasks)
+        ended: Any = SimpleNamespace(id=MOVE, leftovers=lambda: iter(came))
+        arriving.arrivals._incoming[MOVE] = ended
+        arriving.arrivals._ended[MOVE] = asyncio.Event()
+        await arriving.arrivals._hand_to_journal(ended)
+    assert [message.state for message in said] == ["open", "done"]

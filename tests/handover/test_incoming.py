@@ -98,9 +98,10 @@ async def test_a_start_as_planned_ends_here_without_waiting_for_the_source(journ
 
 async def test_a_finish_that_came_early_is_not_lost(journal: Journal, tmp_path: Path) -> None:
     target = Target(journal, tmp_path, on_go=lambda: target.starts())
-    target.move.take(target.session, Finish(move=MOVE, epoch=1))
+    finish = Finish(move=MOVE, epoch=1)
+    target.move.take(target.session, finish)
     await target.move.run()
-    assert target.state is State.DONE
+    assert list(target.move.leftovers()) == [(target.session, finish)]
 
 
 async def test_a_runtime_that_dies_after_the_start_leaves_it_running(journal: Journal, tmp_path: Path) -> None:
@@ -181,8 +182,8 @@ async def test_docker_that_does_not_say_whether_it_runs_leaves_it_open(journal: 
     assert [found.state for found in journal.unsettled()] == [State.OWNED]
 
 
-async def test_a_claim_starts_it_and_voids_the_sources_word(journal: Journal, tmp_path: Path) -> None:
-    target = Target(journal, tmp_path, on_go=lambda: target.starts())
+def wait_for_go(target: Target) -> asyncio.Event:
+    """Let a move really wait for GO; returns what is set when it does."""
     prepared = asyncio.Event()
     received = target.move._receive
 
@@ -195,12 +196,46 @@ async def test_a_claim_starts_it_and_voids_the_sources_word(journal: Journal, tm
 
     target.move._receive = receive
     del target.move._await_go
-    with pytest.raises(MoveError, match="waits for GO"):
-        target.move.claim()
+    return prepared
+
+
+@pytest.mark.parametrize("fails", ["docker", "journal"])
+async def test_what_is_claimed_and_cannot_be_started_is_not_lost(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """P2: the source is lost, what waits here is the only copy."""
+    target = Target(journal, tmp_path, on_go=lambda: target.starts())
+    prepared = wait_for_go(target)
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         group.create_task(target.move.run())
         await prepared.wait()
-        target.move.claim()
+        if fails == "docker":
+            target.engine.failing.add("version")
+            with pytest.raises(MoveError, match="Docker"):
+                await target.move.claim()
+            target.engine.failing.clear()
+        else:
+            refused = make_unwritable(journal, monkeypatch, State.OWNED)
+            await target.move.claim()
+            while not refused:  # noqa: ASYNC110 - done by a thread
+                await asyncio.sleep(0.01)
+            monkeypatch.undo()
+        assert (target.state, target.engine.calls) == (State.PREPARED, [])
+        await target.move.claim()
+        while target.state is not State.OPEN:  # noqa: ASYNC110 - the journal has no event
+            await asyncio.sleep(0.01)
+        target.move._starting.set_result(None)
+
+
+async def test_a_claim_starts_it_and_voids_the_sources_word(journal: Journal, tmp_path: Path) -> None:
+    target = Target(journal, tmp_path, on_go=lambda: target.starts())
+    prepared = wait_for_go(target)
+    with pytest.raises(MoveError, match="waits for GO"):
+        await target.move.claim()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(target.move.run())
+        await prepared.wait()
+        await target.move.claim()
         with pytest.raises(UnexpectedError, match="epoch"):
             target.move.take(target.session, Release(move=MOVE, epoch=1, image_digest=b"d" * 32))
         while target.state is not State.OPEN:  # noqa: ASYNC110 - the journal has no event

@@ -35,6 +35,7 @@ from streamhop.net import SessionLost
 from streamhop.peering import PeerDirectory, PeerTarget
 from streamhop.telemetry.events import EventLog
 from streamhop_protocol.messages import Abort, Aborted, Message, Release
+from streamhop_protocol.messages import State as StateMessage
 
 
 class FakeSession:
@@ -394,3 +395,51 @@ async def test_a_daemon_that_got_no_processor_does_not_take_that_for_the_peers_s
     assert not watching.done()
     with pytest.raises(UnreachableError, match="while the container was frozen"):
         await asyncio.wait_for(watching, 5)
+
+
+async def test_that_it_runs_there_is_written_down_before_the_copy_here_goes(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
+) -> None:
+    """P2: an operator who reclaimed it then would have it removed at both ends."""
+    source = Source(journal, tmp_path, monkeypatch, _nothing)
+    await source.enter(State.PRECOPY, State.FREEZING, State.RELEASED)
+    known: list[bool] = []
+
+    async def remove(*_: Any, **__: Any) -> None:
+        record = journal.latest(MOVE, Role.SOURCE)
+        assert record is not None
+        known.append(bool(record.details.get("runs_there")))
+
+    monkeypatch.setattr(source.engine, "remove", remove)
+    dialogue: Any = SimpleNamespace(answer=_done)
+    await source.move._finish(source.session, dialogue)
+    assert known == [True]
+    assert source.state is State.DONE
+
+
+@pytest.mark.parametrize("heard", [True, False])
+async def test_a_cancel_that_could_not_be_told_is_owed(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int], *, heard: bool
+) -> None:
+    """P13: the target keeps what came for another attempt, unless it hears that nobody wants one."""
+
+    async def course() -> None:
+        await source.enter(State.PRECOPY)
+        source.session.lost = not heard
+        raise asyncio.CancelledError
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    with pytest.raises(CancelledMoveError):
+        await source.move.run()
+    record = journal.latest(MOVE, Role.SOURCE)
+    assert record is not None
+    owed = (record.details.get("owes_abort", False), record.details.get("abort_code"))
+    assert owed == ((False, None) if heard else (True, "cancelled"))
+
+
+async def _nothing() -> None:
+    return
+
+
+async def _done(_: object) -> StateMessage:
+    return StateMessage(move=MOVE, epoch=1, state="done")

@@ -13,7 +13,7 @@ from handover_support import host_with, written
 from streamhop.engine.docker import EngineError, NotFound
 from streamhop.handover.errors import InDoubtError, MoveError, NotRunningError, PreflightError, StillFrozenError
 from streamhop.handover.journal import Journal
-from streamhop.handover.preflight import _network_objection, find_container
+from streamhop.handover.preflight import _network_objection, check_still_runs, find_container
 from streamhop.handover.states import Role, State
 
 
@@ -84,3 +84,11 @@ async def test_where_a_container_runs_that_is_not_there_is_unknown(journal: Jour
     with pytest.raises(NotRunningError) as caught:
         await find_container(host_with(FakeDocker("gone"), journal, tmp_path), "web")
     assert caught.value.runs_at == "unknown"
+
+
+async def test_another_run_of_the_container_is_not_the_one_that_is_moved() -> None:
+    """P3: what was read of its memory is of no use, and its network namespace is another."""
+    engine: Any = FakeDocker("running")
+    await check_still_runs(engine, "c", init_pid=7)
+    with pytest.raises(MoveError, match="restarted"):
+        await check_still_runs(engine, "c", init_pid=8)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamhop.handover import reconnecting
-from streamhop.handover.errors import ContentError, MoveError, UnreachableError
+from streamhop.handover.errors import ContentError, UnreachableError
 from streamhop.handover.outgoing import OutgoingMove
 from streamhop.handover.reconnecting import ATTEMPTS_MAX, move_with_reconnects
 from streamhop.handover.report import Tally
@@ -19,10 +19,14 @@ from streamhop.telemetry.events import EventLog
 class Attempt:
     """Ends as it is told to."""
 
-    def __init__(self, end: MoveError | None, *, connected: bool, may_be_repeated: bool = True) -> None:
+    def __init__(self, end: BaseException | None, *, connected: bool, may_be_repeated: bool = True) -> None:
         self._end = end
         self.connected = connected
         self.may_be_repeated = may_be_repeated
+        self.forgone = 0
+
+    async def forgo(self) -> None:
+        self.forgone += 1
 
     async def run(self) -> dict[str, Any]:
         if self._end is not None:
@@ -109,3 +113,28 @@ async def test_a_container_that_does_not_run_here_as_before_is_not_tried_again(m
     with pytest.raises(UnreachableError):
         await moves.run(60.0)
     assert moves.epochs == [1]
+
+
+@pytest.mark.parametrize("while_dialing", [True, False])
+async def test_a_cancel_between_attempts_is_owed_to_the_peer_that_was_reached(
+    monkeypatch: pytest.MonkeyPatch, *, while_dialing: bool
+) -> None:
+    """P13: it has kept what came."""
+    reached = Attempt(LOST, connected=True)
+    moves = Moves(monkeypatch, reached, Attempt(asyncio.CancelledError(), connected=False))
+    if not while_dialing:
+
+        async def cancelled(_: float) -> None:
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(asyncio, "sleep", cancelled)
+    with pytest.raises(asyncio.CancelledError):
+        await moves.run(60.0)
+    assert reached.forgone == 1
+
+
+async def test_a_cancel_of_the_first_attempt_owes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Attempt(asyncio.CancelledError(), connected=True)
+    with pytest.raises(asyncio.CancelledError):
+        await Moves(monkeypatch, first).run(60.0)
+    assert first.forgone == 0

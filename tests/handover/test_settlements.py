@@ -56,3 +56,18 @@ async def test_a_move_is_settled_by_one_task_and_none_when_stopping(journal: Jou
         assert settlements.settle(MOVE, Role.SOURCE) is None
         await settlements.wait(MOVE, Role.SOURCE, 60.0)
     assert first.cancelled()
+
+
+async def test_what_is_said_to_run_there_cannot_be_taken_back(journal: Journal, tmp_path: Path) -> None:
+    """P1, P2: the copy here may be half gone, and the target would remove its own."""
+    details: dict[str, Any] = {"container": "c", "peer": "127.0.0.1:1", "runs_there": True}
+    written(journal, Role.SOURCE, State.PRECOPY, State.FREEZING, State.RELEASED, **details)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        background = Background(tasks)
+        settlements = Settlements(host_with(FakeEngine("exited"), journal, tmp_path), background)
+        with pytest.raises(MoveError, match="runs there"):
+            await settlements.reclaim(MOVE)
+        background.stop()
+    record = journal.latest(MOVE, Role.SOURCE)
+    assert record is not None
+    assert record.state is State.RELEASED

@@ -274,3 +274,15 @@ async def test_one_move_that_cannot_be_settled_does_not_stop_the_others(
     unsettled = await recover(host_with(engine, journal, tmp_path))
     assert [record.move for record in unsettled] == [MOVE]
     assert engine.calls == ["remove"]
+
+
+async def test_a_record_that_makes_no_sense_does_not_keep_the_daemon_down(
+    journal: Journal, tmp_path: Path, gates: list[int]
+) -> None:
+    """P14: the other moves are settled all the same."""
+    engine = FakeEngine("paused")
+    journal.record(b"n" * 16, Role.SOURCE, 1, State.FREEZING)
+    written(journal, Role.SOURCE, State.PRECOPY, State.FREEZING, container="c", peer="p:1", restart_policy={})
+    unsettled = await recover(host_with(engine, journal, tmp_path))
+    assert {record.move for record in unsettled} == {b"n" * 16, MOVE}
+    assert engine.calls == ["unpause"]

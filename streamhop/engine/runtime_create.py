@@ -52,10 +52,15 @@ def create(call: Call, run_dir: str, restore_dir: str) -> int:
     return 0
 
 
+def _private(path: str, flags: int) -> int:
+    """Opens for nobody else, whatever umask Docker runs this with."""
+    return os.open(path, flags, 0o600)
+
+
 def _create(call: Call, run_dir: Path, restore_dir: Path) -> int:
     bundle = Path(call.options["--bundle"]).absolute()
     # The supervisor is a copy of this process, and shares the lock; it lasts until both are gone.
-    with (restore_dir / LOCK).open("wb") as lock, socket.socket(socket.AF_UNIX) as connection:
+    with open(restore_dir / LOCK, "wb", opener=_private) as lock, socket.socket(socket.AF_UNIX) as connection:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             connection.connect(str(run_dir / SOCKET_NAME))

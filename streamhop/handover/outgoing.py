@@ -15,15 +15,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from streamhop.engine.docker import EngineError, NotFound
 from streamhop.net import PeerSession, UntrustedError
 from streamhop.peering import PeerTarget
 from streamhop.telemetry.events import EventLog
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.held_pages import HASH_SEED_BYTES
 from streamhop_protocol.messages import (
-    Abort,
-    Aborted,
     Accept,
     Finish,
     Offer,
@@ -39,26 +36,23 @@ from streamhop_protocol.messages import State as StateMessage
 from .concurrency import concluded, uninterrupted
 from .dialogue import Dialogue
 from .errors import (
-    CancelledMoveError,
     ContentError,
-    EndedError,
-    InDoubtError,
     MoveError,
     NoConvergenceError,
     PreflightError,
-    StillFrozenError,
     UnpairedError,
     UnreachableError,
 )
-from .failures import EXPECTED, as_move_error, first_failure, plain
+from .failures import EXPECTED, plain
 from .host import Host, MoveJournal
 from .means import Means
 from .policy import Costs, Decision, PolicyOptions, RoundResult, Verdict, decide, predict_downtime
 from .policy import predict_final_wire_bytes as predict_bytes
 from .preflight import SourceContainer, check_still_runs, paused_by_others
 from .report import Tally
+from .retreating import Retreat
 from .sending import Sender
-from .settling_here import remove_tree, settle_here
+from .settling_here import remove_tree
 from .source_actions import forbid_restart, freeze, remove_moved, stays_frozen
 from .states import RUNS_THERE, Role, State
 
@@ -66,9 +60,6 @@ log = logging.getLogger("streamhop.handover")
 
 FIRST_EPOCH = 1
 """Each further attempt of a move has the next one, and so has an operator's claim or reclaim."""
-
-ABORT_ANSWER_S = 5.0
-"""How long the end of a failed move waits for the target to say that it has cleared up."""
 
 SILENCE_S_MAX = 1.0
 """While the container is frozen, a peer not heard of for this long (and some round trips) ends the move."""
@@ -126,8 +117,7 @@ class OutgoingMove:
         self._means = means or Means()
         self._limit_bytes_per_s = limit_bytes_per_s
         self._journal = MoveJournal(host.journal, self.id, Role.SOURCE, epoch)
-        self._frozen_at = 0.0
-        self._runs_there = False
+        self._retreat = Retreat(host, self._journal, self.id, epoch, container.id, events)
         self.connected = False
         """Whether the peer was reached."""
 
@@ -300,7 +290,7 @@ class OutgoingMove:
             # Before the freeze: a host that goes down must not start it by itself, it may be claimed at the target.
             await uninterrupted(forbid_restart(engine, container.id))
         self._phase("freeze")
-        self._frozen_at = time.monotonic()
+        self._retreat.frozen_at = time.monotonic()
         async with self._frozen_no_longer_than_bearable(), asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch_silence(session))
             # Not cut short: a pause that Docker is still about could take effect after the thaw.
@@ -376,12 +366,12 @@ class OutgoingMove:
         try:
             async with asyncio.timeout(STARTED_S_MAX):
                 await dialogue.answer(Started)
-                self._runs_there = True
+                self._retreat.runs_there = True
         except TimeoutError:
             # It may run there or not: from here on only the answer to a question ends the move.
             raise UnreachableError(f"the peer has not said within {STARTED_S_MAX:.0f} s that it runs there") from None
         # STARTED has been under way for half a round trip since the first instruction.
-        self._tally.downtime_s = time.monotonic() - self._frozen_at - (session.rtt_s or 0.0) / 2
+        self._tally.downtime_s = time.monotonic() - self._retreat.frozen_at - (session.rtt_s or 0.0) / 2
 
     async def _finish(self, session: PeerSession, dialogue: Dialogue) -> None:
         self._phase("finish")
@@ -402,99 +392,11 @@ class OutgoingMove:
     # -- when it fails ---------------------------------------------------------------------------------------------
 
     async def _give_up(self, dialogue: Dialogue, cause: BaseException) -> MoveError | None:
-        """Undo what was done, source first; returns the error to raise, None if the move is done nevertheless."""
-        error = self._explain(first_failure(cause))
-        if self._journal.state is State.DONE:
-            # What is missing is owed by the journal, and will be done.
-            log.warning("move %s is done, but: %s", self.id.hex()[:8], error.reason)
-            return None
-        if self._runs_there:
-            self._events.emit("remark", text=f"it runs there; its old copy here is yet to be removed: {error.reason}")
-            return None
-        if self._journal.committed:
-            return _in_doubt(error)
-        self._events.emit("remark", text="aborting")
-        log.warning("move %s is aborted: %s", self.id.hex()[:8], error.reason)
-        trouble = await self._undo()
-        if self.committed:
-            # GO was promised, though the promise seemed to fail.
-            return _in_doubt(error)
-        if trouble is not None and await self._owes_thaw():
-            error = StillFrozenError(f"{error.reason}; what was done could not be undone yet: {plain(trouble)}")
-        elif not isinstance(error, EndedError) and await self._has_ended():
-            error = EndedError(f"it ended here while it was being moved ({error.reason})", "docker ps -a shows how")
-        # The target is told only what is on disk: one that hears ABORT forgets the move.
-        if self._journal.state in (None, State.ABORTED):
-            if not await self._tell_target(dialogue, error):
-                if isinstance(error, CancelledMoveError):
-                    await self.forgo()
-            elif self._journal.state is not None:
-                with contextlib.suppress(*EXPECTED):
-                    await self._journal.note(owes_abort=False)
-        return error
+        return await self._retreat.give_up(dialogue, cause)
 
     async def forgo(self) -> None:
-        """Nobody wants another attempt: owe the target that word, so that it keeps nothing of the container."""
-        if self._journal.state is State.ABORTED:
-            with contextlib.suppress(*EXPECTED):
-                await self._journal.note(owes_abort=True, abort_code=CancelledMoveError.code)
-
-    async def _has_ended(self) -> bool:
-        """Whether the container ended by itself or by somebody's hand, which no thaw can change."""
-        try:
-            return not (await self._host.engine.inspect_container(self._container.id))["State"]["Running"]
-        except NotFound:
-            return True
-        except EngineError:
-            return False
-
-    async def _owes_thaw(self) -> bool:
-        """Whether the container may still be frozen; so too if the journal does not say."""
-        try:
-            record = await self._journal.latest()
-        except EXPECTED:
-            return self._journal.state not in (None, State.PRECOPY)
-        return record is not None and (record.state is State.FREEZING or bool(record.details.get("owes_thaw")))
-
-    async def _undo(self) -> BaseException | None:
-        """Let the container go on here; returns what prevented it."""
-        was_frozen = self._journal.state is State.FREEZING
-        try:
-            record = await self._journal.latest()
-            if record is not None:
-                await settle_here(self._host, record)
-        except EXPECTED as trouble:
-            log.error("move %s could not be undone yet: %s", self.id.hex()[:8], plain(trouble))
-            return trouble
-        else:
-            if was_frozen:
-                frozen_s = time.monotonic() - self._frozen_at
-                self._events.emit("remark", text=f"the container goes on here after {frozen_s:.2f} s")
-            return None
-        finally:
-            with contextlib.suppress(*EXPECTED):
-                await self._journal.latest()
-
-    def _explain(self, failure: BaseException) -> MoveError:
-        if isinstance(failure, asyncio.CancelledError):
-            return CancelledMoveError("it was cancelled")
-        if not isinstance(failure, EXPECTED):
-            log.error("a bug ended move %s", self.id.hex(), exc_info=failure)
-            return MoveError(f"internal error: {failure!r}", "report this, with the daemon's log")
-        return as_move_error(failure)
-
-    async def _tell_target(self, dialogue: Dialogue, error: MoveError) -> bool:
-        """Send ABORT and wait a little for ABORTED, which says that the target has cleared up."""
-        abort = Abort(move=self.id, epoch=self.epoch, code=error.code, reason=error.reason[:1000])
-        try:
-            async with asyncio.timeout(ABORT_ANSWER_S):
-                await dialogue.session.send(abort)
-                while True:
-                    message = await dialogue.session.receive()
-                    if isinstance(message, Aborted) and message.move == self.id:
-                        return True
-        except (TimeoutError, *EXPECTED):
-            return False
+        """See :meth:`.Retreat.forgo`."""
+        await self._retreat.forgo()
 
 
 async def _ready(warm: asyncio.Future[Ready]) -> None:
@@ -524,10 +426,3 @@ def _begun(accepted: Accept, sizes: Mapping[str, int]) -> dict[str, int]:
         if type(size) is not int or not 0 <= size < sizes.get(digest, 0):
             raise UnexpectedError("ACCEPT: more of a layer is begun than there is of it")
     return begun
-
-
-def _in_doubt(cause: MoveError) -> InDoubtError:
-    return InDoubtError(
-        f"GO was sent and the peer has not confirmed it: {cause.reason}",
-        "restore the link: the daemon goes on asking and finishes by itself",
-    )

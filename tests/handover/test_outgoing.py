@@ -14,7 +14,7 @@ import pytest
 from handover_support import MOVE, POLICY, FakeEngine, host_with, make_unwritable
 
 from streamhop.config import Address
-from streamhop.handover import outgoing
+from streamhop.handover import outgoing, retreating
 from streamhop.handover.errors import (
     CancelledMoveError,
     EndedError,
@@ -93,7 +93,7 @@ class Source:
             await course()
 
         monkeypatch.setattr(PeerDirectory, "dial", dial)
-        monkeypatch.setattr(outgoing, "ABORT_ANSWER_S", 0.1)
+        monkeypatch.setattr(retreating, "ABORT_ANSWER_S", 0.1)
         self.move._move = move
 
     async def enter(self, *states: State) -> None:
@@ -305,7 +305,7 @@ async def test_a_copy_that_cannot_be_removed_does_not_make_a_move_fail(
 ) -> None:
     async def course() -> None:
         await source.enter(State.PRECOPY, State.FREEZING, State.RELEASED)
-        source.move._runs_there = True
+        source.move._retreat.runs_there = True
         raise OSError("Docker is gone")
 
     source = Source(journal, tmp_path, monkeypatch, course)

@@ -63,7 +63,7 @@ def thaws_after_released(patch: pytest.MonkeyPatch) -> None:
 
     async def mutant(self: Any, dialogue: Any, cause: BaseException) -> Any:
         error = await give_up(self, dialogue, cause)
-        if self._journal.state is State.RELEASED and not self._runs_there:
+        if self._journal.state is State.RELEASED and not self._retreat.runs_there:
             await settling_here.thaw(self._host.engine, self._container.id)
         return error
 

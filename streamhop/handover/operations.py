@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +20,9 @@ from .health import GOOD, UNKNOWN, health_at_target
 from .host import Host
 from .means import Means
 from .move_ids import new_move_id
+from .operation_log import KeptOperation
 from .outgoing import OutgoingMove
-from .policy import PolicyOptions
+from .policy import Costs, PolicyOptions, learn_factor
 from .preflight import SourceContainer, find_container
 from .reconnecting import move_with_reconnects
 from .report import Tally
@@ -221,10 +222,22 @@ class Operations:
         policy = request.policy(self._host.config.precopy_s_max)
 
         limit = request.limit_bytes_per_s or self._host.config.limit
+        told = await asyncio.to_thread(self._host.journal.operations.all)
+        costs = Costs(factor=learn_factor(list(_earlier_costs(told, peer.name))))
 
         def begin(epoch: int) -> OutgoingMove:
             operation.outgoing = OutgoingMove(
-                self._host, operation.move, container, peer, policy, events, tally, self._means, limit, epoch=epoch
+                self._host,
+                operation.move,
+                container,
+                peer,
+                policy,
+                events,
+                tally,
+                self._means,
+                limit,
+                costs,
+                epoch=epoch,
             )
             return operation.outgoing
 
@@ -270,3 +283,12 @@ class Operations:
         if record is not None and record.state is State.ABORTED and not record.details.get("owes_thaw"):
             raise MoveError("the target could not start it after GO", "look at the target's log; it runs on here")
         raise error
+
+
+def _earlier_costs(told: Iterable[KeptOperation], target: str) -> Iterator[tuple[float, float]]:
+    """What :func:`learn_factor` needs of the moves to ``target`` that were told of, oldest first."""
+    for operation in told:
+        result = operation.result or {}
+        said_s, took_s = result.get("usual_fixed_s"), result.get("fixed_s")
+        if result.get("target") == target and said_s and took_s:
+            yield float(said_s), float(took_s)

@@ -103,6 +103,7 @@ class OutgoingMove:
         tally: Tally,
         means: Means | None = None,
         limit_bytes_per_s: float | None = None,
+        costs: Costs | None = None,
         *,
         epoch: int = FIRST_EPOCH,
     ) -> None:
@@ -116,6 +117,7 @@ class OutgoingMove:
         self._tally = tally
         self._means = means or Means()
         self._limit_bytes_per_s = limit_bytes_per_s
+        self._costs = costs or Costs()
         self._journal = MoveJournal(host.journal, self.id, Role.SOURCE, epoch)
         self._retreat = Retreat(host, self._journal, self.id, epoch, container.id, events)
         self.connected = False
@@ -267,8 +269,10 @@ class OutgoingMove:
             bandwidth,
             session.rtt_s or 0.0,
             manifest.memory_bytes,
-            Costs(),
+            self._costs,
         )
+        self._tally.link_bytes_per_s = bandwidth
+        self._tally.usual_fixed_s = Costs().of(manifest.memory_bytes) + 2 * (session.rtt_s or 0.0)
         verdict = decide(rounds, predicted, self._options, elapsed_s)
         number = len(rounds) - 1
         self._tally.add_round(number, rounds[-1], verdict)

@@ -34,16 +34,38 @@ class RoundResult:
     seconds: float
 
 
+LEARNT_FROM = 5
+FACTOR_MAX = 8.0
+
+
 @dataclass(frozen=True, slots=True)
 class Costs:
     """Measured or assumed costs that do not depend on how much is sent.
 
     :param fixed_s: freeze, dump, assemble, restore, GO of an empty container.
     :param per_memory_byte_s: dump, compare and restore, for each byte of memory.
+    :param factor: how many times as long these two hosts took for it lately.
     """
 
     fixed_s: float = 0.45
     per_memory_byte_s: float = 2.0e-9
+    factor: float = 1.0
+
+    def of(self, memory_bytes: int) -> float:
+        """Seconds, round trips apart, for a container of so much memory."""
+        return self.factor * (self.fixed_s + self.per_memory_byte_s * memory_bytes)
+
+
+def learn_factor(moves: Sequence[tuple[float, float]]) -> float:
+    """:attr:`Costs.factor` from earlier moves between two hosts.
+
+    :param moves: seconds that a factor of 1 says, and seconds that it took, of each; the newest last. Only the last few
+        count: hosts get busy and idle again. One that was out of the ordinary does not.
+    """
+    ratios = sorted(took_s / said_s for said_s, took_s in moves[-LEARNT_FROM:] if said_s > 0)
+    if not ratios:
+        return 1.0
+    return min(max(ratios[len(ratios) // 2], 1 / FACTOR_MAX), FACTOR_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +141,7 @@ def predict_downtime(
     Four one-way trips lie inside: last byte out, PREPARED back, RELEASE out, STARTED is not waited for by the service.
     """
     transfer = final_wire_bytes / bytes_per_s if bytes_per_s > 0 else 0.0
-    return Prediction(transfer, costs.fixed_s + costs.per_memory_byte_s * memory_bytes + 2 * rtt_s)
+    return Prediction(transfer, costs.of(memory_bytes) + 2 * rtt_s)
 
 
 def decide(

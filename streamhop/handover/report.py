@@ -33,7 +33,20 @@ class Tally:
     """None if the peer said too late that it runs there to tell."""
 
     predicted_downtime_s: float | None = None
+    link_bytes_per_s: float = 0.0
+    """What the link delivered before the freeze."""
+
+    usual_fixed_s: float | None = None
+    """What freeze, dump and restore usually take, sending apart: with a factor of 1, see :class:`.Costs`."""
+
     target_timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def fixed_s(self) -> float | None:
+        """The part of the downtime that was not sending."""
+        if self.downtime_s is None or not self.link_bytes_per_s:
+            return None
+        return max(0.0, self.downtime_s - self.wire_by_kind["memory_final"] / self.link_bytes_per_s)
 
     def add_round(self, number: int, result: RoundResult, verdict: Verdict) -> None:
         """Note one round of pre-copy and what was decided after it."""
@@ -61,8 +74,10 @@ class Tally:
         return {
             **_moved(names, source, target),
             "total_s": round(self.timeline.elapsed_s(), 4),
-            "downtime_s": None if self.downtime_s is None else round(self.downtime_s, 4),
+            "downtime_s": _rounded(self.downtime_s),
             "predicted_downtime_s": self.predicted_downtime_s,
+            "fixed_s": _rounded(self.fixed_s),
+            "usual_fixed_s": _rounded(self.usual_fixed_s),
             "rounds": self.rounds,
             "bytes": {
                 **{kind: self.wire_by_kind[kind] for kind in kinds},
@@ -87,6 +102,8 @@ def report_without_figures(names: tuple[str, str], source: str, target: str) -> 
         "total_s": None,
         "downtime_s": None,
         "predicted_downtime_s": None,
+        "fixed_s": None,
+        "usual_fixed_s": None,
         "rounds": [],
         "bytes": None,
         "layers_sent": None,
@@ -98,6 +115,10 @@ def report_without_figures(names: tuple[str, str], source: str, target: str) -> 
         "target_timeline": {},
         "health": None,
     }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)
 
 
 def _moved(names: tuple[str, str], source: str, target: str) -> dict[str, Any]:

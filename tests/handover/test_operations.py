@@ -14,6 +14,7 @@ from streamhop.handover.background import Background
 from streamhop.handover.errors import MoveError
 from streamhop.handover.journal import Journal
 from streamhop.handover.means import Means
+from streamhop.handover.operation_log import KeptOperation
 from streamhop.handover.operations import MoveRequest, Operation, Operations
 from streamhop.handover.report import Tally
 from streamhop.handover.settlements import Settlements
@@ -130,3 +131,17 @@ async def test_a_moved_container_that_is_not_healthy_is_told_with_a_code_of_its_
     assert (asked.result["exit_code"], asked.result["health"], asked.result["runs_at"]) == (exit_code, health, "target")
     assert not_asked.result is not None
     assert (not_asked.result["exit_code"], not_asked.result["health"]) == (0, None)
+
+
+def test_only_moves_to_that_target_that_tell_their_costs_are_learnt_from() -> None:
+    def told(**result: Any) -> KeptOperation:
+        return KeptOperation(b"m" * 16, "web", "edge-b", {"target": "edge-b", **result})
+
+    rows = [
+        told(usual_fixed_s=0.5, fixed_s=0.6),
+        told(usual_fixed_s=0.5, fixed_s=None),
+        told(),
+        told(usual_fixed_s=0.5, fixed_s=9.0, target="edge-c"),
+        KeptOperation(b"n" * 16, "web", "edge-b", None),
+    ]
+    assert list(room._earlier_costs(rows, "edge-b")) == [(0.5, 0.6)]

@@ -7,12 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamhop.handover.policy import (
+    FACTOR_MAX,
+    LEARNT_FROM,
     Costs,
     Decision,
     PolicyOptions,
     Prediction,
     RoundResult,
     decide,
+    learn_factor,
     predict_downtime,
     predict_final_wire_bytes,
 )
@@ -151,3 +154,21 @@ def test_what_can_be_moved_in_time_is_and_what_cannot_is_not(dirty_mbit: float, 
     options = PolicyOptions(downtime_s_max=1.5, abort_if_unmet=True)
     predicted, _, _ = moved_by_policy(20, dirty_mbit, 100_000_000, options)
     assert (predicted is not None) is moves
+
+
+@pytest.mark.parametrize(
+    ("moves", "factor"),
+    [
+        ([], 1.0),
+        ([(0.5, 0.6)], 1.2),
+        ([(0.5, 0.5), (0.5, 50.0), (0.5, 0.75)], 1.5),
+        ([(0.5, 5.0)] * 9 + [(0.5, 0.5)] * LEARNT_FROM, 1.0),
+        ([(0.5, 500.0)], FACTOR_MAX),
+        ([(0.5, 0.0)], 1 / FACTOR_MAX),
+        ([(0.0, 1.0)], 1.0),
+    ],
+)
+def test_fixed_costs_are_learnt_from_the_last_moves(moves: list[tuple[float, float]], factor: float) -> None:
+    assert learn_factor(moves) == pytest.approx(factor)
+    said = predict_downtime(0.0, 1e6, 0.0, 100_000_000, Costs(factor=factor)).downtime_s
+    assert said == pytest.approx(factor * (Costs().fixed_s + 0.2))

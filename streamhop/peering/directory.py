@@ -75,6 +75,9 @@ class PeerDirectory:
             peer = self.book.find(text)
         except PeerBookError as error:
             raise NotPairedError(str(error)) from error
+        return self._target(peer)
+
+    def _target(self, peer: Peer) -> PeerTarget:
         configured = self._config.peers.get(peer.name)
         addresses = tuple(dict.fromkeys(((configured,) if configured else ()) + peer.addresses))
         if not addresses:
@@ -97,7 +100,7 @@ class PeerDirectory:
         found = []
         for peer in self.book:
             try:
-                found.append(self.find(peer.name))
+                found.append(self._target(peer))
             except NotPairedError as error:
                 log.debug("%s", error)
         return found

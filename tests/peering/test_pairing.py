@@ -214,6 +214,19 @@ async def test_an_introduction_that_makes_no_sense_is_refused(
     assert len(a.book) == 0
 
 
+async def test_a_guest_cannot_take_over_another_peers_id(a: Daemon, b: Daemon, tmp_path: Path) -> None:
+    """P9: what the journal says of edge-b's moves would be asked of whoever is called like edge-b's ID."""
+    await paired(a, b)
+    other = Daemon(tmp_path, str(b.identity.id))
+    async with other.listening():
+        await paired(a, other)
+    reference = str(b.identity.id)
+    assert a.directory.find(reference).reference == reference
+    assert a.directory.name_of(reference) == "edge-b"
+    assert a.directory.find(f"peer-{other.identity.id.short}").reference == str(other.identity.id)
+    assert len(a.directory.all()) == 2
+
+
 async def test_a_short_id_finds_a_peer(a: Daemon, b: Daemon) -> None:
     await paired(a, b)
     assert a.directory.find(b.identity.id.short).name == "edge-b"

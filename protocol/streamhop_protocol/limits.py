@@ -27,8 +27,12 @@ STREAM_WINDOW_BYTES = 4 * MIB
 NESTING_MAX = 16
 """Depth of arrays and maps in one msgpack value."""
 
+ITEMS_MAX = 1 << 17
+"""Elements of arrays and entries of maps in one msgpack value, those of nested ones included: one may be a byte on the
+wire, some 60 bytes in memory if it is an empty array, and time on the event loop."""
+
 CONTAINERS_MAX = 1 << 17
-"""Arrays and maps in one msgpack value: an empty one is a byte on the wire and some 60 in memory."""
+"""Lists and objects in one JSON document that a peer sends."""
 
 PATH_BYTES_MAX = 4096
 NAME_BYTES_MAX = 255

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamhop_protocol.limits import STREAMS_DEFAULT
+from streamhop_protocol.limits import CONTROL_PAYLOAD_BYTES_MAX, MIB, STREAMS_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,9 @@ class NetConfig:
 
     messages_unread_max: int = 64
     """Messages that may wait for :meth:`.PeerSession.receive`; an honest peer sends a dozen in a whole move."""
+
+    messages_unread_bytes_max: int = CONTROL_PAYLOAD_BYTES_MAX + MIB
+    """Bytes of these: one of the largest, and those that may follow it."""
 
     codec_threads: int = 2
     """Threads of a session for compression and decompression."""

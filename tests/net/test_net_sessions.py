@@ -186,6 +186,25 @@ async def test_pings_keep_an_idle_session_alive() -> None:
         assert acceptor.over is None
 
 
+async def test_messages_that_nobody_reads_are_bounded_by_their_bytes() -> None:
+    """P10: a few dozen of the largest messages would be half a gigabyte."""
+    async with two_peers(messages_unread_bytes_max=100_000) as (dialer, acceptor):
+        for _ in range(3):
+            await dialer.send(Offer(move=bytes(16), epoch=1, manifest={"x": "y" * 40_000}))
+        await dialer.wait_closed()
+        assert "bytes of messages that nobody has read" in str(dialer.over)
+        assert [type(await acceptor.receive()) for _ in range(2)] == [Offer, Offer]
+        with pytest.raises(SessionLost):
+            await acceptor.receive()
+
+
+async def test_messages_that_were_read_do_not_count() -> None:
+    async with two_peers(messages_unread_bytes_max=100_000) as (dialer, acceptor):
+        for _ in range(5):
+            await dialer.send(Offer(move=bytes(16), epoch=1, manifest={"x": "y" * 60_000}))
+            assert isinstance(await acceptor.receive(), Offer)
+
+
 async def test_messages_that_nobody_reads_end_the_session() -> None:
     async with two_peers(messages_unread_max=3) as (dialer, acceptor):
         for _ in range(4):

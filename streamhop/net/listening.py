@@ -73,7 +73,8 @@ class Listener:
         """The others, by the peer."""
         self._guests: Admission[asyncio.Task[None]] = Admission(config.guests_max, config.guests_per_origin_max)
         self._joining: dict[bytes, _Joining] = {}
-        self._serving: set[asyncio.Task[None]] = set()
+        self._serving: dict[asyncio.Task[None], Hashable] = {}
+        """Tasks that serve sessions, and the peer of each."""
         self._tasks: set[asyncio.Task[None]] = set()
         """All that this owns, those that serve sessions among them."""
         self._sessions: set[PeerSession] = set()
@@ -251,6 +252,10 @@ class Listener:
         version = choose_version(hello)
         if len(self._serving) >= self._config.sessions_max:
             raise LimitError(f"{self._config.sessions_max} sessions are served already")
+        peer, most = _whose(channel), self._config.sessions_per_peer_max
+        with_peer = list(self._serving.values()) + [_whose(joining.control) for joining in self._joining.values()]
+        if with_peer.count(peer) >= most:
+            raise LimitError(f"{most} sessions with this peer are served already: let one of them end")
         identifier, token = secrets.token_bytes(SESSION_ID_BYTES), secrets.token_bytes(JOIN_TOKEN_BYTES)
         self._joining[identifier] = _Joining(hello, token, channel)
         channel.connection.accept(
@@ -292,8 +297,8 @@ class Listener:
                 channel.abort()
             return
         task = self._own(self._serve(peer))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
+        self._serving[task] = _whose(joining.control)
+        task.add_done_callback(self._serving.pop)
 
     async def _serve(self, peer: PeerSession) -> None:
         log.info("session with %s (%s:%d)", peer.peer_name, *peer.peer_address)
@@ -313,6 +318,11 @@ class Listener:
             log.warning("a session was ended: %s", error)
         elif error is not None:
             log.error("a session's handler failed", exc_info=error)
+
+
+def _whose(channel: Channel) -> Hashable:
+    """What sessions are counted by: the peer, or its address where nobody has proven who it is."""
+    return channel.peer.reference if channel.peer is not None else origin_of(channel.peer_address[0])
 
 
 async def serve(

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from streamhop_protocol.errors import CODES, LimitError, ProtocolError
-from streamhop_protocol.limits import STREAMS_OPEN_MAX
+from streamhop_protocol.limits import STREAMS_DEFAULT
 from streamhop_protocol.messages import Message, StreamKind
 from streamhop_protocol.session import (
     ChunkArrived,
@@ -44,7 +44,7 @@ from .waking import Waker
 
 log = logging.getLogger("streamhop.net")
 
-STREAMS_UNACCEPTED_MAX = 2 * STREAMS_OPEN_MAX
+STREAMS_UNACCEPTED_MAX = 4 * STREAMS_DEFAULT
 """Streams that wait for :meth:`PeerSession.accept_stream`. The bound on open ones does not bound these: the peer may
 reset those and open more."""
 

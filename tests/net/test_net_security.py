@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from support.net_helpers import CONFIG, DEADLINE_S, Acceptors, two_peers
 from support.net_security import Device
 
 from streamhop.net import KnownPeer, Security, UntrustedError, dial, serve
-from streamhop_protocol.errors import TruncatedError
+from streamhop_protocol.errors import LimitError, TruncatedError
 from streamhop_protocol.messages import Query, StreamKind
 
 MOVE = b"m" * 16
@@ -124,6 +125,21 @@ async def test_who_is_unpaired_while_connected_is_out_at_once(a: Device, b: Devi
         with pytest.raises(UntrustedError):
             await dial("127.0.0.1", listener.port, CONFIG, name="a", security=client)
     assert accepted.sessions.empty()
+
+
+async def test_who_comes_often_leaves_places_for_others(a: Device, b: Device, tmp_path: Path) -> None:
+    """P10: each peer has its own number of sessions, wherever it comes from."""
+    config, accepted, c = replace(CONFIG, sessions_per_peer_max=1), Acceptors(), Device(tmp_path, "c")
+    server, client, other = b.server(a, c), a.client(b), c.client(b)
+    async with (
+        asyncio.timeout(DEADLINE_S),
+        await serve("127.0.0.1", 0, config, name="b", on_session=accepted, security=server) as listener,
+        await dial("127.0.0.1", listener.port, CONFIG, name="a", security=client),
+    ):
+        with pytest.raises(LimitError, match="with this peer"):
+            await dial("127.0.0.1", listener.port, CONFIG, name="a", security=client)
+        async with await dial("127.0.0.1", listener.port, CONFIG, name="c", security=other) as session:
+            assert session.peer_name == "b"
 
 
 async def test_a_dialer_without_a_certificate_is_refused(a: Device, b: Device) -> None:

@@ -267,6 +267,24 @@ async def test_too_many_sessions_are_refused() -> None:
             await dial("127.0.0.1", listener.port, config, name="edge-c")
 
 
+async def test_one_peer_does_not_take_every_session() -> None:
+    """P10: an address stands for the peer where nobody has proven who it is."""
+    config, accepted = replace(CONFIG, sessions_per_peer_max=2), Acceptors()
+
+    async with (
+        asyncio.timeout(DEADLINE_S),
+        await serve("127.0.0.1", 0, config, name="edge-b", on_session=accepted) as listener,
+        await dial("127.0.0.1", listener.port, config, name="edge-a") as one,
+        await dial("127.0.0.1", listener.port, config, name="edge-a"),
+    ):
+        with pytest.raises(LimitError, match="with this peer"):
+            await dial("127.0.0.1", listener.port, config, name="edge-c")
+        await one.close()
+        await until(lambda: len(listener._serving) == 1)
+        async with await dial("127.0.0.1", listener.port, config, name="edge-a"):
+            pass
+
+
 async def test_nobody_listens() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

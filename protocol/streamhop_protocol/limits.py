@@ -60,8 +60,8 @@ REORDER_FRAMES_MAX = STREAM_WINDOW_BYTES // FRAME_COST_BYTES_MIN + 2
 """Frames of one stream that can be under way within its window, with OPEN and END."""
 
 STREAMS_DEFAULT = 8
-"""Streams that a side lets its peer have open at once, unless it says otherwise. All of their windows together are what a
-session can make this side hold; a move needs half as many."""
+"""Streams that a side lets its peer have open at once, unless it says otherwise. All of their windows together are what
+a session can make this side hold; a move has at most 6 open."""
 
 HELLO_BYTES_MAX = 1 * KIB
 """Header of a frame of the handshake: nothing longer is read from a peer that has not introduced itself."""

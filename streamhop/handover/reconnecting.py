@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from streamhop.net import ClosedUnansweredError
 from streamhop.telemetry.events import EventLog
 
-from .errors import UnreachableError
+from .errors import UnpairedError, UnreachableError
 from .outgoing import FIRST_EPOCH, OutgoingMove
 from .report import Tally
 
@@ -25,7 +26,9 @@ async def move_with_reconnects(
 ) -> dict[str, Any]:
     """Run attempts until one moves the container, or fails by more than the link; returns the report.
 
-    A first attempt that does not even connect fails at once: then it is more likely that nobody is there.
+    A first attempt that does not even connect fails at once: then it is more likely that nobody is there. A peer that
+    closes the connection before it answers may be one that is not paired; one that has been reached in this move is
+    more likely behind a link that broke again.
 
     :param begin: makes the attempt of an epoch.
     :param patience_s: how long a link may be down before the move fails.
@@ -36,7 +39,11 @@ async def move_with_reconnects(
     while True:
         try:
             return await move.run()
-        except UnreachableError as error:
+        except (UnreachableError, UnpairedError) as error:
+            if isinstance(error, UnpairedError) and not (
+                attempts and isinstance(error.__cause__, ClosedUnansweredError)
+            ):
+                raise
             now = time.monotonic()
             if move.connected:
                 attempts, tries, down_since = attempts + 1, 0, now

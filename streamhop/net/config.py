@@ -43,8 +43,9 @@ class NetConfig:
     """Sessions that a listener serves at once."""
 
     sessions_per_peer_max: int = 12
-    """The same for one peer; in the clear for one IPv4 address, or one IPv6 network of 64 bits. Two for each move that a
-    host takes in from one peer: after the link broke, the old session may not have noticed when the next one comes."""
+    """The same for one peer; in the clear for one IPv4 address, or one IPv6 network of 64 bits. Two for each move that
+    a host takes in from one peer: after the link broke, the old session may not have noticed when the next one comes.
+    """
 
     streams_max: int = STREAMS_DEFAULT
     """Streams that the peer may have open at once; each may take a window of memory, see ``STREAM_WINDOW_BYTES``."""

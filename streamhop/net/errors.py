@@ -8,3 +8,8 @@ class SessionLost(Exception):  # noqa: N818 - an event rather than a mistake, an
 
 class UntrustedError(SessionLost):
     """One of the two sides does not trust the other's certificate; nothing was exchanged."""
+
+
+class ClosedUnansweredError(UntrustedError):
+    """The connection ended before the peer said anything, and nothing says why: so ends a listener the connection of one
+    that it was not paired with, or is not any longer, and so does a link that breaks just then."""

@@ -11,7 +11,7 @@ import pytest
 from support.net_helpers import CONFIG, DEADLINE_S, Acceptors, two_peers
 from support.net_security import Device
 
-from streamhop.net import KnownPeer, Security, UntrustedError, dial, serve
+from streamhop.net import ClosedUnansweredError, KnownPeer, Security, UntrustedError, dial, serve
 from streamhop_protocol.errors import LimitError, TruncatedError
 from streamhop_protocol.messages import Query, StreamKind
 
@@ -140,6 +140,28 @@ async def test_who_comes_often_leaves_places_for_others(a: Device, b: Device, tm
             await dial("127.0.0.1", listener.port, CONFIG, name="a", security=client)
         async with await dial("127.0.0.1", listener.port, CONFIG, name="c", security=other) as session:
             assert session.peer_name == "b"
+
+
+async def test_a_close_without_a_word_is_told_from_another_device(a: Device, b: Device, stranger: Device) -> None:
+    """A link that breaks just then looks like the first, never like the second."""
+    security = b.server(a)
+
+    def close(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with asyncio.timeout(DEADLINE_S):
+        silent = await asyncio.start_server(close, "127.0.0.1", 0, ssl=security.context)
+        plain = await asyncio.start_server(close, "127.0.0.1", 0)
+        for server in (silent, plain):
+            async with server:
+                with pytest.raises(ClosedUnansweredError):
+                    await dial(*server.sockets[0].getsockname(), CONFIG, name="a", security=a.client(b))
+        async with await serve(
+            "127.0.0.1", 0, CONFIG, name="b", on_session=Acceptors(), security=stranger.server(a)
+        ) as listener:
+            with pytest.raises(UntrustedError) as caught:
+                await dial("127.0.0.1", listener.port, CONFIG, name="a", security=a.client(b))
+            assert not isinstance(caught.value, ClosedUnansweredError)
 
 
 async def test_a_dialer_without_a_certificate_is_refused(a: Device, b: Device) -> None:

@@ -40,9 +40,8 @@ async def move_with_reconnects(
         try:
             return await move.run()
         except (UnreachableError, UnpairedError) as error:
-            if isinstance(error, UnpairedError) and not (
-                attempts and isinstance(error.__cause__, ClosedUnansweredError)
-            ):
+            may_be_the_link = attempts > 0 and isinstance(error.__cause__, ClosedUnansweredError)
+            if isinstance(error, UnpairedError) and not may_be_the_link:
                 raise
             now = time.monotonic()
             if move.connected:

@@ -18,7 +18,6 @@ from .errors import ClosedUnansweredError, SessionLost, UntrustedError
 from .peer import PeerSession
 from .security import SERVER_NAME, KnownPeer, Security
 
-
 _CLOSED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """Errors of TLS by which nobody says anything: the connection ended."""
 

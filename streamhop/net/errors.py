@@ -11,5 +11,5 @@ class UntrustedError(SessionLost):
 
 
 class ClosedUnansweredError(UntrustedError):
-    """The connection ended before the peer said anything, and nothing says why: so ends a listener the connection of one
-    that it was not paired with, or is not any longer, and so does a link that breaks just then."""
+    """The connection ended before the peer said anything, and nothing says why. So ends a listener the connection of
+    one that it is not paired with any longer; a link that breaks just then looks the same."""

@@ -28,6 +28,9 @@ log = logging.getLogger("streamhop.net")
 
 GUEST_BUFFER_BYTES = 32 * 1024
 
+NO_LONGER_PAIRED = "the two hosts are not paired any longer"
+"""What the peer hears whose sessions are ended because of that."""
+
 Handler = Callable[[PeerSession], Awaitable[None]]
 
 
@@ -174,7 +177,7 @@ class Listener:
         if self._security is None:
             return
         certificate = channel.peer_certificate
-        channel.peer = self._security.who(certificate) if certificate is not None else None
+        channel.peer = self._knows(channel)
         if channel.peer is not None:
             self._strangers.remove(channel)
             self._drop(self._acquainted.admit(channel, channel.peer.reference))
@@ -187,6 +190,11 @@ class Listener:
             return
         log.info("a newcomer is refused: %s", "it is trusted no longer" if certificate else "it has no certificate")
         self._drop(channel)
+
+    def _knows(self, channel: Channel) -> KnownPeer | None:
+        """Whose certificate it is that the channel was shown, as far as it is trusted now."""
+        certificate = channel.peer_certificate
+        return self._security.who(certificate) if self._security is not None and certificate is not None else None
 
     def _guest(self, serve: GuestHandler, origin: Hashable) -> asyncio.Protocol:
         reader = asyncio.StreamReader(limit=GUEST_BUFFER_BYTES)
@@ -217,7 +225,7 @@ class Listener:
         """End every session with the peer that is called so."""
         for session in list(self._sessions):
             if session.peer_name == peer:
-                session.fail(UnexpectedError("the two hosts are not paired any longer"))
+                session.fail(UnexpectedError(NO_LONGER_PAIRED))
 
     def on_received(self, channel: Channel) -> None:
         """See :class:`.ChannelOwner`."""
@@ -285,11 +293,16 @@ class Listener:
         channels = (joining.control, *joining.payloads)
         for channel in channels:
             self._leave(channel)
+        known = joining.control.peer or KnownPeer(joining.hello.name, joining.hello.name)
+        if self._security is not None and any(self._knows(channel) != known for channel in channels):
+            log.info("a newcomer is refused: it is trusted no longer")
+            for channel in channels:
+                channel.abort()
+            return
         session = Session(
             dialer=False, streams_max_in=self._config.streams_max, streams_max_out=joining.hello.streams_max
         )
         try:
-            known = joining.control.peer or KnownPeer(joining.hello.name, joining.hello.name)
             peer = PeerSession(self._config, session, (joining.control, joining.payloads), known, None)
         except OSError as error:
             log.info("a newcomer was gone as soon as it was there: %s", error)
@@ -299,15 +312,13 @@ class Listener:
         task = self._own(self._serve(peer))
         self._serving[task] = _whose(joining.control)
         task.add_done_callback(self._serving.pop)
+        self._sessions.add(peer)
+        task.add_done_callback(lambda _: self._sessions.discard(peer))
 
     async def _serve(self, peer: PeerSession) -> None:
         log.info("session with %s (%s:%d)", peer.peer_name, *peer.peer_address)
-        self._sessions.add(peer)
-        try:
-            async with peer:
-                await self._on_session(peer)
-        finally:
-            self._sessions.discard(peer)
+        async with peer:
+            await self._on_session(peer)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -11,7 +11,7 @@ import pytest
 from support.net_helpers import CONFIG, DEADLINE_S, Acceptors, two_peers
 from support.net_security import Device
 
-from streamhop.net import ClosedUnansweredError, KnownPeer, Security, UntrustedError, dial, serve
+from streamhop.net import ClosedUnansweredError, KnownPeer, Security, SessionLost, UntrustedError, dial, serve
 from streamhop_protocol.errors import LimitError, TruncatedError
 from streamhop_protocol.messages import Query, StreamKind
 
@@ -125,6 +125,33 @@ async def test_who_is_unpaired_while_connected_is_out_at_once(a: Device, b: Devi
         with pytest.raises(UntrustedError):
             await dial("127.0.0.1", listener.port, CONFIG, name="a", security=client)
     assert accepted.sessions.empty()
+
+
+async def test_who_is_unpaired_in_the_handshake_gets_no_session(a: Device, b: Device) -> None:
+    """P9: each connection was asked about when it was made; the last to join completes the session."""
+    accepted, server, asked = Acceptors(), b.server(a), 0
+
+    def who(certificate: bytes) -> KnownPeer | None:
+        nonlocal asked
+        asked += 1
+        return b.who(certificate) if asked <= 1 + CONFIG.connections else None
+
+    async with (
+        asyncio.timeout(DEADLINE_S),
+        await serve(
+            "127.0.0.1", 0, CONFIG, name="b", on_session=accepted, security=replace(server, who=who)
+        ) as listener,
+    ):
+        try:
+            session = await dial("127.0.0.1", listener.port, CONFIG, name="a", security=a.client(b))
+        except (SessionLost, TruncatedError, ConnectionResetError):
+            pass
+        else:
+            async with session:
+                await session.wait_closed()
+        assert asked > 1 + CONFIG.connections
+        assert accepted.sessions.empty()
+        assert not listener._serving
 
 
 async def test_who_comes_often_leaves_places_for_others(a: Device, b: Device, tmp_path: Path) -> None:

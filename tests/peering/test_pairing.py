@@ -147,6 +147,24 @@ async def test_unpairing_ends_sessions_at_once_and_lets_none_in(a: Daemon, b: Da
         a.directory.find("edge-b")
 
 
+async def test_unpairing_ends_the_sessions_that_this_host_dialed(a: Daemon, b: Daemon) -> None:
+    """P9: it is the dialer here that trusts the other no longer."""
+    await paired(a, b)
+    async with await b.directory.dial(b.directory.find("edge-a"), 1) as session:
+        b.directory.remove("edge-a")
+        await session.wait_closed()
+        assert "not paired any longer" in str(session.over)
+        await (await a.sessions.get()).wait_closed()
+
+
+async def test_who_is_unpaired_while_being_dialed_gets_no_session(a: Daemon, b: Daemon) -> None:
+    await paired(a, b)
+    target = b.directory.find("edge-a")
+    b.directory.remove("edge-a")
+    with pytest.raises(UntrustedError, match="unpaired meanwhile"):
+        await b.directory.dial(target, 1)
+
+
 async def test_without_an_invitation_a_guest_is_not_heard(a: Daemon, b: Daemon) -> None:
     token = PairingToken.new(a.identity.id, (Address("127.0.0.1", 1),))
     addresses = a.pairing._addresses

@@ -17,6 +17,9 @@ from .limits import FRAME_HEADER_BYTES_MAX, ITEMS_MAX, NESTING_MAX
 _TOO_LONG = re.compile(r"exceeds max_(array|map)_len")
 """What msgpack says in a ValueError, as of much else."""
 
+_TIMESTAMP = -1
+"""The one extension type that msgpack knows itself: its hook is not asked."""
+
 
 def pack(value: Any) -> bytes:
     """Encode maps, lists, str, bytes, int, bool, None and float.
@@ -43,12 +46,14 @@ def _refuse_ext(code: int, _data: bytes) -> Any:
     raise MalformedError(f"msgpack extension type {code} is not used by this protocol")
 
 
-def _depth_within(value: dict[str, Any] | list[Any], depth_left: int) -> None:
+def _check_children(value: dict[str, Any] | list[Any], depth_left: int) -> None:
     if depth_left == 0:
         raise LimitError(f"msgpack value is nested deeper than {NESTING_MAX}")
     for child in value.values() if isinstance(value, dict) else value:
         if isinstance(child, dict | list):
-            _depth_within(child, depth_left - 1)
+            _check_children(child, depth_left - 1)
+        elif isinstance(child, msgpack.Timestamp):
+            _refuse_ext(_TIMESTAMP, b"")
 
 
 def unpack(data: bytes | bytearray | memoryview, *, bytes_max: int = FRAME_HEADER_BYTES_MAX) -> Any:
@@ -98,6 +103,5 @@ def unpack(data: bytes | bytearray | memoryview, *, bytes_max: int = FRAME_HEADE
         if size > ITEMS_MAX and _TOO_LONG.search(str(error)):
             raise LimitError(f"msgpack value of more than {ITEMS_MAX} items") from error
         raise MalformedError(f"not one msgpack value: {error or type(error).__name__}") from error
-    if isinstance(value, dict | list):
-        _depth_within(value, NESTING_MAX)
+    _check_children([value], NESTING_MAX + 1)
     return value

@@ -169,6 +169,14 @@ def test_more_numbers_than_items_are_allowed_are_refused(bomb: bytes) -> None:
         unpack(bomb, bytes_max=CONTROL_PAYLOAD_BYTES_MAX)
 
 
+@pytest.mark.parametrize("before", [b"", b"\x91", b"\x81\xa1a", b"\x91\x81\xa1a"])
+@pytest.mark.parametrize("stamp", [b"\xd6\xff" + bytes(4), b"\xd7\xff" + bytes(8), b"\xc7\x0c\xff" + bytes(12)])
+def test_times_are_an_extension_type_like_others(before: bytes, stamp: bytes) -> None:
+    """The library decodes this one without asking."""
+    with pytest.raises(MalformedError, match="extension"):
+        unpack(before + stamp)
+
+
 def test_as_many_items_as_are_allowed_can_be_read() -> None:
     value = unpack(b"\xdd" + ITEMS_MAX.to_bytes(4, "big") + bytes(ITEMS_MAX), bytes_max=CONTROL_PAYLOAD_BYTES_MAX)
     assert value == [0] * ITEMS_MAX

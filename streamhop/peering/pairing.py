@@ -24,8 +24,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import msgpack
-
 from streamhop.config import Address, ConfigError, parse_address
 from streamhop.identity import (
     ADDRESSES_MAX,
@@ -42,6 +40,8 @@ from streamhop.identity import (
 )
 from streamhop.identity.token import NONCE_BYTES
 from streamhop.net.security import ALPN_PAIRING, SERVER_NAME
+from streamhop_protocol.errors import ProtocolError
+from streamhop_protocol.wirepack import pack, unpack
 
 from .directory import PeerDirectory
 
@@ -231,7 +231,7 @@ def _guest_context() -> ssl.SSLContext:
 
 
 async def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
-    data: bytes = msgpack.packb(message)
+    data = pack(message)
     writer.write(len(data).to_bytes(4, "big") + data)
     await writer.drain()
 
@@ -242,8 +242,8 @@ async def _receive(reader: asyncio.StreamReader) -> dict[str, Any]:
     if length > MESSAGE_BYTES_MAX:
         raise PairingError(f"a message of {length} bytes")
     try:
-        message = msgpack.unpackb(await reader.readexactly(length))
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        message = unpack(await reader.readexactly(length), bytes_max=MESSAGE_BYTES_MAX)
+    except ProtocolError as error:
         raise PairingError("a message that cannot be read") from error
     if not isinstance(message, dict):
         raise PairingError("a message that is no map")

@@ -13,6 +13,7 @@ from typing import Any
 import msgpack
 import pytest
 
+import streamhop
 from streamhop.config import Address, Config
 from streamhop.identity import DeviceId, PairingToken, PeerBook, load_or_create
 from streamhop.net import Listener, NetConfig, PeerSession, UntrustedError, serve
@@ -182,6 +183,7 @@ async def test_without_an_invitation_a_guest_is_not_heard(a: Daemon, b: Daemon) 
         b"\x00\x00\x00\x01\xc1",
         b"GET / HTTP/1.1\r\n\r\n",
         b"\x00\x00\x00\x04\xdd\xff\xff\xff",
+        *((41).to_bytes(4, "big") + b"\x91" * 40 + b"\xc0", (7).to_bytes(4, "big") + b"\x82\xa1a\x01\xa1a\x02"),
         *(
             len(data := msgpack.packb(message)).to_bytes(4, "big") + data
             for message in ([], {}, {"nonce": b"short"}, {"nonce": "x" * 32}, {"nonce": None})
@@ -264,3 +266,15 @@ async def test_renaming_keeps_the_device(a: Daemon, b: Daemon) -> None:
         a.directory.find("edge-b")
     async with await b.directory.dial(b.directory.find("edge-a"), 1):
         assert (await a.sessions.get()).peer_name == "garage"
+
+
+def test_one_module_reads_msgpack() -> None:
+    """What comes before a peer is known is read with the same limits as everything else."""
+    root = Path(streamhop.__file__).parents[1]
+    readers = [
+        str(path.relative_to(root))
+        for room in ("streamhop", "protocol")
+        for path in sorted((root / room).rglob("*.py"))
+        if "import msgpack" in path.read_text(encoding="utf-8")
+    ]
+    assert readers == ["protocol/streamhop_protocol/wirepack.py"]

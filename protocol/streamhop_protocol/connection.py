@@ -110,7 +110,7 @@ class Connection:
     def __init__(self, phase: Phase, first: Signal | None) -> None:
         self.phase = phase
         self.error: ProtocolError | None = None
-        self._reader = FrameReader()
+        self._reader = FrameReader(self._allows)
         self._events: list[Received] = []
         self._out = [PREAMBLE]
         self._first = first
@@ -178,10 +178,10 @@ class Connection:
         events, self._events = self._events, []
         return events
 
+    def _allows(self, frame_type: int) -> bool:
+        return self.phase is Phase.CONTROL if is_message(frame_type) else frame_type in ALLOWED[self.phase]
+
     def _take(self, frame: Frame) -> Received:
-        allowed = self.phase is Phase.CONTROL if is_message(frame.type) else frame.type in ALLOWED[self.phase]
-        if not allowed:
-            raise UnexpectedError(f"frame type {frame.type:#04x} on a connection in phase {self.phase.value!r}")
         received = decode_frame(frame)
         match received.body:
             case Hello() | Join():

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -147,9 +148,13 @@ class FrameReader:
     is put there directly.
 
     Unknown optional frames are skipped. After an error the reader is of no more use.
+
+    :param allows: whether a frame of a known type may arrive now; by default each may. Asked when the prefix is there:
+        nothing of a frame that may not is kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, allows: Callable[[int], bool] = is_known) -> None:
+        self._allows = allows
         self._buffer = bytearray(HANDSHAKE_BUFFER_BYTES)
         self._begin = self._end = 0
         """What of the buffer is not taken yet."""
@@ -269,3 +274,5 @@ class FrameReader:
             raise MalformedError(f"frame type {frame_type:#04x} with the flag MORE")
         if is_known(frame_type) and (stream != 0) != (frame_type in STREAM_TYPES):
             raise MalformedError(f"frame type {frame_type:#04x} with stream {stream}")
+        if is_known(frame_type) and not self._allows(frame_type):
+            raise UnexpectedError(f"frame type {frame_type:#04x} may not arrive on this connection now")

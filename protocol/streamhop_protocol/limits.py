@@ -27,8 +27,12 @@ STREAM_WINDOW_BYTES = 4 * MIB
 NESTING_MAX = 16
 """Depth of arrays and maps in one msgpack value."""
 
+ITEMS_MAX = 1 << 17
+"""Elements of arrays and entries of maps in one msgpack value, those of nested ones included: one may be a byte on the
+wire, some 60 bytes in memory if it is an empty array, and time on the event loop."""
+
 CONTAINERS_MAX = 1 << 17
-"""Arrays and maps in one msgpack value: an empty one is a byte on the wire and some 60 in memory."""
+"""Lists and objects in one JSON document that a peer sends."""
 
 PATH_BYTES_MAX = 4096
 NAME_BYTES_MAX = 255
@@ -55,8 +59,9 @@ FRAME_COST_BYTES_MIN = 1 * KIB
 REORDER_FRAMES_MAX = STREAM_WINDOW_BYTES // FRAME_COST_BYTES_MIN + 2
 """Frames of one stream that can be under way within its window, with OPEN and END."""
 
-STREAMS_DEFAULT = 32
-"""Streams that a side lets its peer have open at once, unless it says otherwise."""
+STREAMS_DEFAULT = 8
+"""Streams that a side lets its peer have open at once, unless it says otherwise. All of their windows together are what
+a session can make this side hold; a move has at most 6 open."""
 
 HELLO_BYTES_MAX = 1 * KIB
 """Header of a frame of the handshake: nothing longer is read from a peer that has not introduced itself."""

@@ -8,7 +8,7 @@ payload connection that has room. Nothing that a peer does makes what waits in h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .codecs import Codec
@@ -33,6 +33,8 @@ class MessageArrived:
     """A message for the application."""
 
     message: MoveMessage
+    wire_bytes: int = field(default=0, compare=False)
+    """Of its frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class Session:
             case Data() | Open() | End():
                 self._events += self._receiving.receive(received)
             case MoveMessage():
-                self._events.append(MessageArrived(body))
+                self._events.append(MessageArrived(body, received.wire_bytes))
             case Credit() | Done() | Reset():
                 self._on_stream_signal(stream, body)
             case Ping():

@@ -81,8 +81,11 @@ def shown(value: Any) -> Any:
 
 
 def meaning(body: Any, **more: Any) -> dict[str, Any]:
-    """What a frame says: its name and its fields; fields that are absent on the wire are left out."""
-    fields = {field.name: shown(getattr(body, field.name)) for field in dataclasses.fields(body)}
+    """What a frame says: its name and its fields; fields that are absent on the wire are left out.
+
+    So are those that two of the same meaning may differ in.
+    """
+    fields = {field.name: shown(getattr(body, field.name)) for field in dataclasses.fields(body) if field.compare}
     return {"name": type(body).__name__, "fields": {k: v for k, v in fields.items() if v is not None}, **more}
 
 

@@ -237,26 +237,6 @@ class Engine:
             network = await self._docker.networks.get(_network(name))
             return await network.show()
 
-    async def list_networks(self) -> list[dict[str, Any]]:
-        """All networks, in the form of ``GET /networks``."""
-        with self._asking("cannot list the networks"):
-            return await self._docker.networks.list()
-
-    async def network_connect(self, network: str, container: str, endpoint: dict[str, Any] | None = None) -> None:
-        """Connect a container; ``endpoint`` is an ``EndpointConfig``."""
-        body: dict[str, Any] = {"Container": _container(container)}
-        if endpoint:
-            body["EndpointConfig"] = endpoint
-        with self._asking(f"cannot connect container {container[:12]} to network {network}"):
-            found = await self._docker.networks.get(_network(network))
-            await found.connect(body)
-
-    async def network_disconnect(self, network: str, container: str, force: bool = False) -> None:
-        """Disconnect a container, a running one too."""
-        with self._asking(f"cannot disconnect container {container[:12]} from network {network}"):
-            found = await self._docker.networks.get(_network(network))
-            await found.disconnect({"Container": _container(container), "Force": force})
-
     # -- images ----------------------------------------------------------------------------------------------------
 
     async def images(self) -> list[dict[str, Any]]:

@@ -26,6 +26,9 @@ log = logging.getLogger("streamhop.handover")
 INCOMING_MAX = 8
 """Moves to this host at once; each holds a spool and a Docker start open."""
 
+INCOMING_PER_PEER_MAX = 6
+"""The same from one peer, so that others find a place."""
+
 ENDED_KEPT_MAX = 1000
 """Ended moves kept in the journal, so that a peer's late question is answered."""
 
@@ -39,6 +42,8 @@ class Arrivals:
         self._background = background
         self._settlements = settlements
         self._incoming: dict[bytes, IncomingMove] = {}
+        self._offered_by: dict[bytes, str] = {}
+        """The peer of each, by the reference that stays the same."""
         self._ended: dict[bytes, asyncio.Event] = {}
 
     async def on_session(self, session: PeerSession) -> None:
@@ -77,11 +82,7 @@ class Arrivals:
         known = await asyncio.to_thread(self._host.journal.latest, offer.move, Role.TARGET)
         if known is not None and not _may_be_tried_again(known, session, offer):
             raise UnexpectedError("a move that is over was offered again")
-        full = f"{INCOMING_MAX} moves to this host are under way" if len(self._incoming) >= INCOMING_MAX else ""
-        if self._settlements.busy(offer.move, Role.TARGET):
-            # What settles an earlier attempt would take this one for it.
-            full = "an earlier attempt of this move is still being cleared up"
-        if reason := "the daemon is stopping" if self._background.stopping else full:
+        if reason := self._why_not_now(session, offer):
             await session.send(
                 Refuse(move=offer.move, epoch=offer.epoch, code="refused", reason=reason, fix="try again later")
             )
@@ -90,8 +91,22 @@ class Arrivals:
             raise UnexpectedError("a move that is under way was offered again")
         move = IncomingMove(self._host, session, offer, self._means)
         self._incoming[offer.move] = move
+        self._offered_by[offer.move] = session.peer_reference
         self._ended[offer.move] = asyncio.Event()
         self._background.own(lambda: self._take_in(move))
+
+    def _why_not_now(self, session: PeerSession, offer: Offer) -> str:
+        """Why nothing can be taken in at the moment; empty if it can."""
+        if self._background.stopping:
+            return "the daemon is stopping"
+        if self._settlements.busy(offer.move, Role.TARGET):
+            # What settles an earlier attempt would take this one for it.
+            return "an earlier attempt of this move is still being cleared up"
+        if len(self._incoming) >= INCOMING_MAX:
+            return f"{INCOMING_MAX} moves to this host are under way"
+        if list(self._offered_by.values()).count(session.peer_reference) >= INCOMING_PER_PEER_MAX:
+            return f"{INCOMING_PER_PEER_MAX} moves from the same host are under way"
+        return ""
 
     async def _take_in(self, move: IncomingMove) -> None:
         try:
@@ -115,6 +130,7 @@ class Arrivals:
         except sqlite3.Error as error:
             log.error("move %s: what is left of it cannot be read yet: %s", move.id.hex()[:8], error)
         del self._incoming[move.id]
+        self._offered_by.pop(move.id, None)
         for session, message in move.leftovers():
             try:
                 await answer_from_journal(self._host, session, message)

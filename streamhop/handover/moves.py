@@ -55,7 +55,7 @@ class Moves:
 
         :raises MoveError: it is a move to this host.
         """
-        if move in self._arrivals:
+        if self._operations.get(move) is None and move in self._arrivals:
             raise MoveError("it comes from another host", "cancel it there")
         return self._operations.cancel(move)
 

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from streamhop.net import ClosedUnansweredError
 from streamhop.telemetry.events import EventLog
 
 from .concurrency import concluded
-from .errors import UnreachableError
+from .errors import UnpairedError, UnreachableError
 from .outgoing import FIRST_EPOCH, OutgoingMove
 from .report import Tally
 
@@ -26,7 +27,9 @@ async def move_with_reconnects(
 ) -> dict[str, Any]:
     """Run attempts until one moves the container, or fails by more than the link; returns the report.
 
-    A first attempt that does not even connect fails at once: then it is more likely that nobody is there.
+    A first attempt that does not even connect fails at once: then it is more likely that nobody is there. A peer that
+    closes the connection before it answers may be one that is not paired; one that has been reached in this move is
+    more likely behind a link that broke again.
 
     :param begin: makes the attempt of an epoch.
     :param patience_s: how long a link may be down before the move fails.
@@ -41,7 +44,10 @@ async def move_with_reconnects(
         except asyncio.CancelledError:
             await concluded(_forgo(last_connected))
             raise
-        except UnreachableError as error:
+        except (UnreachableError, UnpairedError) as error:
+            may_be_the_link = attempts > 0 and isinstance(error.__cause__, ClosedUnansweredError)
+            if isinstance(error, UnpairedError) and not may_be_the_link:
+                raise
             now = time.monotonic()
             if move.connected:
                 last_connected = move

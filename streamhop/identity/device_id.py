@@ -15,10 +15,12 @@ from typing import Self
 
 FINGERPRINT_BYTES = 32
 
+SHORT_CHARACTERS = 7
+"""Of the short form; people may write as many of an ID, or more, instead of all of it."""
+
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _PART = 13
 _PARTS = 4
-_GROUP = 7
 _TEXT_MAX = 128
 _LOOKALIKES = str.maketrans({"0": "O", "1": "I", "8": "B", "-": None, " ": None})
 
@@ -82,11 +84,11 @@ class DeviceId:
     @property
     def short(self) -> str:
         """The first group: enough to tell a few hosts apart, not to trust one."""
-        return str(self)[:_GROUP]
+        return str(self)[:SHORT_CHARACTERS]
 
 
 def _grouped(text: str) -> str:
-    return "-".join(text[start : start + _GROUP] for start in range(0, len(text), _GROUP))
+    return "-".join(text[start : start + SHORT_CHARACTERS] for start in range(0, len(text), SHORT_CHARACTERS))
 
 
 def _check_digit(part: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from streamhop.config import Address, Config, ConfigError, parse_address
 
 from .certificate import IdentityError, fingerprint_of_pem, plain_pem
-from .device_id import BadDeviceIdError, DeviceId
+from .device_id import SHORT_CHARACTERS, BadDeviceIdError, DeviceId
 
 PEERS_MAX = 1000
 FILE_BYTES_MAX = 64 * 1024
@@ -61,7 +61,17 @@ def check_name(name: str) -> str:
     """
     if not PEER_NAME.fullmatch(name):
         raise PeerBookError(f"{name!r} is no name for a peer: letters, digits, '_', '.' and '-', at most 63")
+    if _as_id(name) is not None:
+        raise PeerBookError(f"{name!r} is no name for a peer: it is a device ID, and may be another device's")
     return name
+
+
+def _as_id(text: str) -> DeviceId | None:
+    """The ID that ``text`` is, all of it; None if it is none."""
+    try:
+        return DeviceId.parse(text)
+    except BadDeviceIdError:
+        return None
 
 
 class PeerBook:
@@ -102,10 +112,6 @@ class PeerBook:
         """Everybody's certificates, one after the other: what TLS trusts."""
         return "\n".join(peer.certificate for peer in self._peers.values())
 
-    def by_name(self, name: str) -> Peer | None:
-        """The peer called ``name``, or None."""
-        return self._peers.get(name)
-
     def by_id(self, identifier: DeviceId) -> Peer | None:
         """The peer of that ID, or None."""
         return next((peer for peer in self._peers.values() if peer.id == identifier), None)
@@ -113,26 +119,49 @@ class PeerBook:
     def find(self, text: str) -> Peer:
         """A peer as people write it: its name, its ID, or the beginning of its ID.
 
-        :raises PeerBookError: there is none, or several IDs begin so.
+        A whole ID is that device or nobody, whatever others are called: the journal names peers so.
+
+        :raises PeerBookError: there is none, several IDs begin so, or one peer is called as another's ID begins.
         """
-        if text in self._peers:
-            return self._peers[text]
-        plain = text.upper().replace("-", "").strip()
-        beginning = [peer for peer in self._peers.values() if str(peer.id).replace("-", "").startswith(plain)]
-        if len(plain) >= len(DeviceId(bytes(32)).short) and len(beginning) == 1:
-            return beginning[0]
-        if len(beginning) > 1 and plain:
+        if (identifier := _as_id(text)) is not None:
+            if (peer := self.by_id(identifier)) is None:
+                raise PeerBookError(f"{identifier.short} is not a peer of this host any longer, or never was")
+            return peer
+        named, beginning = self._peers.get(text), self._beginning(text)
+        if named is not None and all(peer.id == named.id for peer in beginning):
+            return named
+        if named is not None:
+            raise PeerBookError(f"{text!r} is a peer's name and the beginning of another's ID: give the whole ID")
+        if len(beginning) > 1:
             names = ", ".join(sorted(peer.name for peer in beginning))
             raise PeerBookError(f"{text!r} is the beginning of several IDs: {names}")
-        raise PeerBookError(f"{text!r} is not a peer of this host: pair the two, see `streamhop pair --help`")
+        if not beginning:
+            raise PeerBookError(f"{text!r} is not a peer of this host: pair the two, see `streamhop pair --help`")
+        return beginning[0]
+
+    def _beginning(self, text: str) -> list[Peer]:
+        """The peers whose IDs begin with ``text``; none if it is too short to tell devices apart."""
+        plain = text.upper().replace("-", "").strip()
+        if len(plain) < SHORT_CHARACTERS:
+            return []
+        return [peer for peer in self._peers.values() if str(peer.id).replace("-", "").startswith(plain)]
 
     def free_name(self, wanted: str, identifier: DeviceId) -> str:
-        """``wanted``, or with a number if another device is called so."""
+        """``wanted``, or with a number if another device is called so.
+
+        A host that calls itself by what is an ID, or the beginning of another peer's, is called otherwise: it chose
+        that itself.
+        """
+        if PEER_NAME.fullmatch(wanted) and self._is_taken_for_id(wanted, identifier):
+            wanted = f"peer-{identifier.short}"
         name, number = check_name(wanted), 1
         while (holder := self._peers.get(name)) is not None and holder.id != identifier:
             number += 1
             name = f"{wanted[:56]}-{number}"
         return name
+
+    def _is_taken_for_id(self, name: str, identifier: DeviceId) -> bool:
+        return _as_id(name) is not None or any(peer.id != identifier for peer in self._beginning(name))
 
     # -- changes ---------------------------------------------------------------------------------------------------
 

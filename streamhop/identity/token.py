@@ -15,9 +15,9 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Self
 
-import msgpack
-
 from streamhop.config import Address, ConfigError, parse_address
+from streamhop_protocol.errors import ProtocolError
+from streamhop_protocol.wirepack import pack, unpack
 
 from .device_id import FINGERPRINT_BYTES, DeviceId
 from .peer_book import ADDRESSES_MAX
@@ -48,7 +48,7 @@ class PairingToken:
 
     def __str__(self) -> str:
         """The token's text. It is a secret until it is used."""
-        body: bytes = msgpack.packb([self.inviter.fingerprint, [str(a) for a in self.addresses], self.secret])
+        body = pack([self.inviter.fingerprint, [str(a) for a in self.addresses], self.secret])
         return PREFIX + base64.urlsafe_b64encode(body + _checksum(body)).decode().rstrip("=")
 
     def __repr__(self) -> str:
@@ -73,8 +73,8 @@ class PairingToken:
         if not hmac.compare_digest(_checksum(body), checksum):
             raise BadTokenError("the token is not complete, or mistyped")
         try:
-            return cls._from_fields(msgpack.unpackb(body))
-        except (ValueError, TypeError, ConfigError, msgpack.UnpackException) as error:
+            return cls._from_fields(unpack(body))
+        except (ValueError, TypeError, ConfigError, ProtocolError) as error:
             raise BadTokenError(f"the token makes no sense: {error}") from error
 
     @classmethod

@@ -6,7 +6,7 @@ handlers of a :class:`Listener`: connections are driven by the event loop's call
 
 from .config import NetConfig
 from .dialing import dial
-from .errors import SessionLost, UntrustedError
+from .errors import ClosedUnansweredError, SessionLost, UntrustedError
 from .listening import Listener, serve
 from .peer import PeerSession
 from .security import KnownPeer, Security, client_context, server_context
@@ -14,6 +14,7 @@ from .streams import Chunk, IncomingStream, OutgoingStream
 
 __all__ = [
     "Chunk",
+    "ClosedUnansweredError",
     "IncomingStream",
     "KnownPeer",
     "Listener",

@@ -44,6 +44,8 @@ class Channel(asyncio.BufferedProtocol):
         self.inbox: deque[Received] = deque()
         self.writable = True
         self.lost = False
+        self.lost_by: Exception | None = None
+        """What the event loop says about how it was lost."""
         self._aborted = False
         # not the event loop's clock: uvloop's has a resolution of a millisecond
         self.made_at = 0.0
@@ -97,6 +99,7 @@ class Channel(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self.lost_by = exc
         self.writable = False
         self.changed.wake()
         self.owner.on_lost(self, exc)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamhop_protocol.limits import STREAMS_DEFAULT
+from streamhop_protocol.limits import CONTROL_PAYLOAD_BYTES_MAX, MIB, STREAMS_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,19 @@ class NetConfig:
     sessions_max: int = 64
     """Sessions that a listener serves at once."""
 
+    sessions_per_peer_max: int = 12
+    """The same for one peer; in the clear for one IPv4 address, or one IPv6 network of 64 bits. Two for each move that
+    a host takes in from one peer: after the link broke, the old session may not have noticed when the next one comes.
+    """
+
     streams_max: int = STREAMS_DEFAULT
     """Streams that the peer may have open at once; each may take a window of memory, see ``STREAM_WINDOW_BYTES``."""
 
     messages_unread_max: int = 64
     """Messages that may wait for :meth:`.PeerSession.receive`; an honest peer sends a dozen in a whole move."""
+
+    messages_unread_bytes_max: int = CONTROL_PAYLOAD_BYTES_MAX + MIB
+    """Bytes of these: one of the largest, and those that may follow it."""
 
     codec_threads: int = 2
     """Threads of a session for compression and decompression."""

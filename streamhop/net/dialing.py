@@ -14,9 +14,12 @@ from streamhop_protocol.signals import Error, Hello, Join, Joined, Signal, Welco
 
 from .channel import Channel
 from .config import NetConfig
-from .errors import SessionLost, UntrustedError
+from .errors import ClosedUnansweredError, SessionLost, UntrustedError
 from .peer import PeerSession
 from .security import SERVER_NAME, KnownPeer, Security
+
+_CLOSED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""Errors of TLS by which nobody says anything: the connection ended."""
 
 
 class _Dialing:
@@ -51,6 +54,12 @@ class _Dialer:
     security: Security | None
     opened: list[Channel] = field(default_factory=list)
     answered: bool = False
+
+    @property
+    def alerted(self) -> bool:
+        """Whether the peer said in TLS why it ends a connection."""
+        reasons = [channel.lost_by for channel in self.opened]
+        return any(isinstance(reason, ssl.SSLError) and not isinstance(reason, _CLOSED) for reason in reasons)
 
     async def connect(self, address: tuple[str, int], first: Hello | Join) -> Channel:
         connection = Connection.dial_control(first) if isinstance(first, Hello) else Connection.dial_payload(first)
@@ -113,7 +122,8 @@ async def dial(host: str, port: int, config: NetConfig, *, name: str, security: 
     :param name: how this side calls itself, at most 255 bytes.
     :param security: None for a session in the clear.
     :raises OSError: nobody listens there, or the name of the host is not known.
-    :raises UntrustedError: it is another device than the one asked for, or does not know this one.
+    :raises UntrustedError: it is another device than the one asked for, or does not know this one; if all that is known
+        is that it closed the connection, :class:`ClosedUnansweredError`.
     :raises SessionLost: no answer in time, or the peer closed the connection.
     :raises ProtocolError: the peer is no streamhop, or refuses.
     """
@@ -126,12 +136,15 @@ async def dial(host: str, port: int, config: NetConfig, *, name: str, security: 
             session = await _handshake(dialer, (host, port), name)
         complete = True
     except ssl.SSLError as error:
+        if isinstance(error, _CLOSED):
+            raise ClosedUnansweredError(f"{host}:{port} closed the connection in the TLS handshake") from error
         raise UntrustedError(f"{host}:{port} is not the device that it should be: {error.reason}") from error
     except (TruncatedError, SessionLost, ConnectionResetError) as error:
         if security is None or dialer.answered:
             raise
         # A listener refuses a certificate only after the dialer's side of the handshake is over: RFC 8446, 2.
-        raise UntrustedError(f"{host}:{port} closed the connection: it may not be paired with this host") from error
+        told = f"{host}:{port} closed the connection: it may not be paired with this host"
+        raise (UntrustedError if dialer.alerted else ClosedUnansweredError)(told) from error
     except TimeoutError:
         raise SessionLost(f"no answer from {host}:{port} within {config.handshake_s_max:g} s") from None
     finally:

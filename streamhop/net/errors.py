@@ -8,3 +8,8 @@ class SessionLost(Exception):  # noqa: N818 - an event rather than a mistake, an
 
 class UntrustedError(SessionLost):
     """One of the two sides does not trust the other's certificate; nothing was exchanged."""
+
+
+class ClosedUnansweredError(UntrustedError):
+    """The connection ended before the peer said anything, and nothing says why. So ends a listener the connection of
+    one that it is not paired with any longer; a link that breaks just then looks the same."""

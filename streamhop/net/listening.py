@@ -28,6 +28,9 @@ log = logging.getLogger("streamhop.net")
 
 GUEST_BUFFER_BYTES = 32 * 1024
 
+NO_LONGER_PAIRED = "the two hosts are not paired any longer"
+"""What the peer hears whose sessions are ended because of that."""
+
 Handler = Callable[[PeerSession], Awaitable[None]]
 
 
@@ -73,7 +76,8 @@ class Listener:
         """The others, by the peer."""
         self._guests: Admission[asyncio.Task[None]] = Admission(config.guests_max, config.guests_per_origin_max)
         self._joining: dict[bytes, _Joining] = {}
-        self._serving: set[asyncio.Task[None]] = set()
+        self._serving: dict[asyncio.Task[None], Hashable] = {}
+        """Tasks that serve sessions, and the peer of each."""
         self._tasks: set[asyncio.Task[None]] = set()
         """All that this owns, those that serve sessions among them."""
         self._sessions: set[PeerSession] = set()
@@ -173,7 +177,7 @@ class Listener:
         if self._security is None:
             return
         certificate = channel.peer_certificate
-        channel.peer = self._security.who(certificate) if certificate is not None else None
+        channel.peer = self._knows(channel)
         if channel.peer is not None:
             self._strangers.remove(channel)
             self._drop(self._acquainted.admit(channel, channel.peer.reference))
@@ -186,6 +190,11 @@ class Listener:
             return
         log.info("a newcomer is refused: %s", "it is trusted no longer" if certificate else "it has no certificate")
         self._drop(channel)
+
+    def _knows(self, channel: Channel) -> KnownPeer | None:
+        """Whose certificate it is that the channel was shown, as far as it is trusted now."""
+        certificate = channel.peer_certificate
+        return self._security.who(certificate) if self._security is not None and certificate is not None else None
 
     def _guest(self, serve: GuestHandler, origin: Hashable) -> asyncio.Protocol:
         reader = asyncio.StreamReader(limit=GUEST_BUFFER_BYTES)
@@ -216,7 +225,7 @@ class Listener:
         """End every session with the peer that is called so."""
         for session in list(self._sessions):
             if session.peer_name == peer:
-                session.fail(UnexpectedError("the two hosts are not paired any longer"))
+                session.fail(UnexpectedError(NO_LONGER_PAIRED))
 
     def on_received(self, channel: Channel) -> None:
         """See :class:`.ChannelOwner`."""
@@ -251,6 +260,10 @@ class Listener:
         version = choose_version(hello)
         if len(self._serving) >= self._config.sessions_max:
             raise LimitError(f"{self._config.sessions_max} sessions are served already")
+        peer, most = _whose(channel), self._config.sessions_per_peer_max
+        with_peer = list(self._serving.values()) + [_whose(joining.control) for joining in self._joining.values()]
+        if with_peer.count(peer) >= most:
+            raise LimitError(f"{most} sessions with this peer are served already: let one of them end")
         identifier, token = secrets.token_bytes(SESSION_ID_BYTES), secrets.token_bytes(JOIN_TOKEN_BYTES)
         self._joining[identifier] = _Joining(hello, token, channel)
         channel.connection.accept(
@@ -280,11 +293,16 @@ class Listener:
         channels = (joining.control, *joining.payloads)
         for channel in channels:
             self._leave(channel)
+        known = joining.control.peer or KnownPeer(joining.hello.name, joining.hello.name)
+        if self._security is not None and any(self._knows(channel) != known for channel in channels):
+            log.info("a newcomer is refused: it is trusted no longer")
+            for channel in channels:
+                channel.abort()
+            return
         session = Session(
             dialer=False, streams_max_in=self._config.streams_max, streams_max_out=joining.hello.streams_max
         )
         try:
-            known = joining.control.peer or KnownPeer(joining.hello.name, joining.hello.name)
             peer = PeerSession(self._config, session, (joining.control, joining.payloads), known, None)
         except OSError as error:
             log.info("a newcomer was gone as soon as it was there: %s", error)
@@ -292,17 +310,15 @@ class Listener:
                 channel.abort()
             return
         task = self._own(self._serve(peer))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
+        self._serving[task] = _whose(joining.control)
+        task.add_done_callback(self._serving.pop)
+        self._sessions.add(peer)
+        task.add_done_callback(lambda _: self._sessions.discard(peer))
 
     async def _serve(self, peer: PeerSession) -> None:
         log.info("session with %s (%s:%d)", peer.peer_name, *peer.peer_address)
-        self._sessions.add(peer)
-        try:
-            async with peer:
-                await self._on_session(peer)
-        finally:
-            self._sessions.discard(peer)
+        async with peer:
+            await self._on_session(peer)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -313,6 +329,11 @@ class Listener:
             log.warning("a session was ended: %s", error)
         elif error is not None:
             log.error("a session's handler failed", exc_info=error)
+
+
+def _whose(channel: Channel) -> Hashable:
+    """What sessions are counted by: the peer, or its address where nobody has proven who it is."""
+    return channel.peer.reference if channel.peer is not None else origin_of(channel.peer_address[0])
 
 
 async def serve(

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from streamhop_protocol.errors import CODES, LimitError, ProtocolError
-from streamhop_protocol.limits import STREAMS_OPEN_MAX
+from streamhop_protocol.limits import STREAMS_DEFAULT
 from streamhop_protocol.messages import Message, StreamKind
 from streamhop_protocol.session import (
     ChunkArrived,
@@ -44,7 +44,7 @@ from .waking import Waker
 
 log = logging.getLogger("streamhop.net")
 
-STREAMS_UNACCEPTED_MAX = 2 * STREAMS_OPEN_MAX
+STREAMS_UNACCEPTED_MAX = 4 * STREAMS_DEFAULT
 """Streams that wait for :meth:`PeerSession.accept_stream`. The bound on open ones does not bound these: the peer may
 reset those and open more."""
 
@@ -83,7 +83,8 @@ class PeerSession:
         self._loop = asyncio.get_running_loop()
         self._changed = Waker()
         self._over: SessionLost | None = None
-        self._messages: deque[Message] = deque()
+        self._messages: deque[MessageArrived] = deque()
+        self._messages_bytes = 0
         self._accepted: deque[IncomingStream] = deque()
         self._outgoing: dict[int, OutgoingStream] = {}
         self._incoming: dict[int, IncomingStream] = {}
@@ -146,7 +147,9 @@ class PeerSession:
             if self._over is not None:
                 raise self._over
             await self._changed.wait()
-        return self._messages.popleft()
+        arrived = self._messages.popleft()
+        self._messages_bytes -= arrived.wire_bytes
+        return arrived.message
 
     # -- streams ---------------------------------------------------------------------------------------------------
 
@@ -336,7 +339,7 @@ class PeerSession:
     def _on_event(self, event: SessionEvent) -> None:
         match event:
             case MessageArrived():
-                self._on_message(event.message)
+                self._on_message(event)
             case PongArrived():
                 self._rtt.add(time.monotonic(), event.rtt_s)
             case PeerLeft(error=None):
@@ -349,11 +352,16 @@ class PeerSession:
             case _:
                 self._on_stream_event(event)
 
-    def _on_message(self, message: Message) -> None:
+    def _on_message(self, arrived: MessageArrived) -> None:
         if len(self._messages) >= self._config.messages_unread_max:
             self.fail(LimitError(f"more than {self._config.messages_unread_max} messages that nobody has read"))
             return
-        self._messages.append(message)
+        if self._messages_bytes + arrived.wire_bytes > self._config.messages_unread_bytes_max:
+            allowed = self._config.messages_unread_bytes_max
+            self.fail(LimitError(f"more than {allowed} bytes of messages that nobody has read"))
+            return
+        self._messages.append(arrived)
+        self._messages_bytes += arrived.wire_bytes
         self._changed.wake()
 
     def _on_stream_event(self, event: SessionEvent) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakSet
 
 from streamhop.config import Address, Config, parse_address
 from streamhop.identity import DeviceId, Identity, Peer, PeerBook, PeerBookError
@@ -14,10 +15,13 @@ from streamhop.net import (
     PeerSession,
     Security,
     SessionLost,
+    UntrustedError,
     client_context,
     dial,
     server_context,
 )
+from streamhop.net.listening import NO_LONGER_PAIRED
+from streamhop_protocol.errors import UnexpectedError
 
 log = logging.getLogger("streamhop.peering")
 
@@ -57,8 +61,10 @@ class PeerDirectory:
         self.book = book
         self._config = config
         self._listening: Security | None = None
+        self._dialed: WeakSet[PeerSession] = WeakSet()
+        """Sessions that whoever asked for them still has."""
         self.on_unpaired: Callable[[str], None] | None = None
-        """Called with the name of a peer that is trusted no longer."""
+        """Called with the name of a peer that is trusted no longer: sessions that it has dialed are the listener's."""
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
@@ -75,6 +81,9 @@ class PeerDirectory:
             peer = self.book.find(text)
         except PeerBookError as error:
             raise NotPairedError(str(error)) from error
+        return self._target(peer)
+
+    def _target(self, peer: Peer) -> PeerTarget:
         configured = self._config.peers.get(peer.name)
         addresses = tuple(dict.fromkeys(((configured,) if configured else ()) + peer.addresses))
         if not addresses:
@@ -97,7 +106,7 @@ class PeerDirectory:
         found = []
         for peer in self.book:
             try:
-                found.append(self.find(peer.name))
+                found.append(self._target(peer))
             except NotPairedError as error:
                 log.debug("%s", error)
         return found
@@ -117,9 +126,15 @@ class PeerDirectory:
         failure: Exception | None = None
         for address in target.addresses:
             try:
-                return await dial(address.host, address.port, config, name=self._config.name, security=security)
+                session = await dial(address.host, address.port, config, name=self._config.name, security=security)
             except (OSError, SessionLost) as error:
                 failure = error
+                continue
+            self._dialed.add(session)
+            if target.peer is not None and self.book.by_id(target.peer.id) is None:
+                session.fail(UnexpectedError(NO_LONGER_PAIRED))
+                raise UntrustedError(f"{target.name} was unpaired meanwhile")
+            return session
         assert failure is not None
         raise failure
 
@@ -173,13 +188,16 @@ class PeerDirectory:
         return renamed
 
     def remove(self, text: str) -> Peer:
-        """Trust a peer no longer; its live sessions end at once.
+        """Trust a peer no longer; its live sessions end at once, whoever dialed them.
 
         :raises PeerBookError: as :meth:`PeerBook.remove`.
         """
         removed = self.book.remove(text)
         log.info("%s (%s) is unpaired", removed.name, removed.id.short)
         self._drop(removed.name)
+        for session in list(self._dialed):
+            if session.peer_reference == str(removed.id):
+                session.fail(UnexpectedError(NO_LONGER_PAIRED))
         return removed
 
     def _drop(self, name: str) -> None:

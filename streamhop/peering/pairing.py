@@ -24,8 +24,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import msgpack
-
 from streamhop.config import Address, ConfigError, parse_address
 from streamhop.identity import (
     ADDRESSES_MAX,
@@ -42,6 +40,8 @@ from streamhop.identity import (
 )
 from streamhop.identity.token import NONCE_BYTES
 from streamhop.net.security import ALPN_PAIRING, SERVER_NAME
+from streamhop_protocol.errors import ProtocolError
+from streamhop_protocol.wirepack import pack, unpack
 
 from .directory import PeerDirectory
 
@@ -51,8 +51,6 @@ MESSAGE_BYTES_MAX = 16 * 1024
 ERROR_CHARACTERS_MAX = 500
 EXCHANGE_S_MAX = 10.0
 INVITATIONS_MAX = 16
-WRONG_PROOFS_MAX = 3
-"""After that many wrong proofs an invitation is void: whoever has the token does not need a second try."""
 
 
 class PairingError(Exception):
@@ -64,7 +62,6 @@ class _Invitation:
     token: PairingToken
     name: str | None
     ends_at: float
-    wrong_proofs: int = 0
 
 
 class Pairing:
@@ -153,9 +150,7 @@ class Pairing:
             expected = proof(invitation.token.secret, "guest", self._identity.id, guest, nonces)
             if hmac.compare_digest(expected, given):
                 return invitation
-        for invitation in self._invitations:
-            invitation.wrong_proofs += 1
-        self._invitations = [each for each in self._invitations if each.wrong_proofs < WRONG_PROOFS_MAX]
+        # Nothing is counted: nobody guesses 128 bits, and whoever reaches the port could void invitations so.
         raise PairingError("the token is not one of this host's, was used, or has expired")
 
     def _introduce(self, *, with_certificate: bool) -> dict[str, Any]:
@@ -236,7 +231,7 @@ def _guest_context() -> ssl.SSLContext:
 
 
 async def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
-    data: bytes = msgpack.packb(message)
+    data = pack(message)
     writer.write(len(data).to_bytes(4, "big") + data)
     await writer.drain()
 
@@ -247,8 +242,8 @@ async def _receive(reader: asyncio.StreamReader) -> dict[str, Any]:
     if length > MESSAGE_BYTES_MAX:
         raise PairingError(f"a message of {length} bytes")
     try:
-        message = msgpack.unpackb(await reader.readexactly(length))
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        message = unpack(await reader.readexactly(length), bytes_max=MESSAGE_BYTES_MAX)
+    except ProtocolError as error:
         raise PairingError("a message that cannot be read") from error
     if not isinstance(message, dict):
         raise PairingError("a message that is no map")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from handover_support import MOVE, FakeEngine, host_with, make_unwritable, written
 
-from streamhop.handover.arrivals import Arrivals
+from streamhop.handover.arrivals import INCOMING_MAX, INCOMING_PER_PEER_MAX, Arrivals
 from streamhop.handover.background import Background
 from streamhop.handover.errors import MoveError
 from streamhop.handover.journal import Journal
@@ -57,6 +57,28 @@ async def test_what_is_over_is_waited_for_no_more(journal: Journal, tmp_path: Pa
         await arriving.arrivals.wait(MOVE)
         assert MOVE not in arriving.arrivals
     assert [type(message) for message in arriving.said] == [Refuse]
+
+
+async def test_one_peer_does_not_take_every_place(journal: Journal, tmp_path: Path) -> None:
+    """P10: others find a place for a move while one peer offers as many as it can."""
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        arriving = Arriving(journal, tmp_path, tasks)
+        waiting: Any = object()
+        for number in range(INCOMING_PER_PEER_MAX):
+            move = bytes([number]) * 16
+            arriving.arrivals._incoming[move] = waiting
+            arriving.arrivals._ended[move] = asyncio.Event()
+            arriving.arrivals._offered_by[move] = "edge-a"
+        await arriving.offer()
+        assert "from the same host" in arriving.said.pop().reason
+        await arriving.offer(peer="edge-c")
+        assert MOVE in arriving.arrivals
+        await arriving.arrivals.wait(MOVE)
+        await arriving.arrivals._hand_to_journal(bytes(16))
+        await arriving.offer()
+        assert MOVE in arriving.arrivals
+        await arriving.arrivals.wait(MOVE)
+    assert INCOMING_PER_PEER_MAX < INCOMING_MAX
 
 
 async def test_what_does_not_wait_for_go_cannot_be_claimed(journal: Journal, tmp_path: Path) -> None:

@@ -102,6 +102,23 @@ async def test_a_move_is_found_by_the_beginning_of_its_id(journal: Journal, tmp_
         assert not moves.cancel(MOVE)
 
 
+async def test_a_peer_that_offers_a_move_of_the_same_id_does_not_hinder_a_cancel(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def for_ever(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("streamhop.handover.operations.find_container", for_ever)
+    async with moves_of(journal, tmp_path) as moves:
+        operation = await moves.start(MoveRequest("web", "10.0.0.1"))
+        incoming: Any = object()
+        moves._arrivals._incoming[operation.move] = incoming
+        assert moves.cancel(operation.move)
+        moves._arrivals._incoming[OTHER] = incoming
+        with pytest.raises(MoveError, match="comes from another host"):
+            moves.cancel(OTHER)
+
+
 async def test_a_move_that_may_still_hear_from_the_peer_cannot_be_reclaimed(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

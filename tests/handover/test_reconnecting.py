@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from streamhop.handover import reconnecting
-from streamhop.handover.errors import ContentError, UnreachableError
+from streamhop.handover.errors import ContentError, UnpairedError, UnreachableError
 from streamhop.handover.outgoing import OutgoingMove
 from streamhop.handover.reconnecting import ATTEMPTS_MAX, move_with_reconnects
 from streamhop.handover.report import Tally
+from streamhop.net import ClosedUnansweredError, UntrustedError
 from streamhop.telemetry.events import EventLog
 
 
@@ -36,6 +37,13 @@ class Attempt:
 
 LOST = UnreachableError("the link broke")
 NOBODY = UnreachableError("nobody there")
+
+
+def closed_unanswered() -> UnpairedError:
+    """As :meth:`OutgoingMove.run` raises it."""
+    error = UnpairedError("closed the connection")
+    error.__cause__ = ClosedUnansweredError("closed the connection")
+    return error
 
 
 class Moves:
@@ -106,6 +114,43 @@ async def test_other_failures_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     moves = Moves(monkeypatch, Attempt(ContentError("flipped"), connected=True))
     with pytest.raises(ContentError):
         await moves.run(60.0)
+
+
+async def test_a_peer_that_was_reached_and_closes_without_an_answer_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A link that breaks in the handshake ended the move as not paired."""
+    moves = Moves(
+        monkeypatch,
+        Attempt(LOST, connected=True),
+        Attempt(closed_unanswered(), connected=False),
+        Attempt(None, connected=True),
+    )
+    assert await moves.run(60.0) == {"outcome": "moved"}
+    assert moves.epochs == [1, 2, 2]
+
+
+async def test_a_peer_that_goes_on_closing_is_not_paired_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves = Moves(monkeypatch, Attempt(LOST, connected=True), *[Attempt(closed_unanswered(), connected=False)] * 100)
+    with pytest.raises(UnpairedError):
+        await moves.run(60.0)
+    assert 50.0 <= moves.now <= 60.0
+
+
+async def test_a_peer_that_was_never_reached_and_closes_is_not_paired(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves = Moves(monkeypatch, Attempt(closed_unanswered(), connected=False))
+    with pytest.raises(UnpairedError):
+        await moves.run(60.0)
+    assert moves.now == 0.0
+
+
+async def test_another_device_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = UnpairedError("another device")
+    error.__cause__ = UntrustedError("another device")
+    moves = Moves(monkeypatch, Attempt(LOST, connected=True), Attempt(error, connected=False))
+    with pytest.raises(UnpairedError):
+        await moves.run(60.0)
+    assert moves.epochs == [1, 2]
 
 
 async def test_a_container_that_does_not_run_here_as_before_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,3 +127,38 @@ def test_half_a_pin_is_an_error(tmp_path: Path, entry: str) -> None:
     path.write_text(f"[peers.edge-a]\n{entry}\n")
     with pytest.raises(ConfigError, match="must have id, certificate"):
         load(path, {}, {})
+
+
+def test_a_name_cannot_be_a_device_id(book: PeerBook, tmp_path: Path) -> None:
+    """The journal names peers by their IDs: whoever is called so would be asked about another's moves."""
+    peer = book.find("edge-a")
+    other = device(tmp_path, "edge-c")
+    for name in (str(peer.id), str(peer.id).lower(), str(DeviceId(b"x" * 32))):
+        with pytest.raises(PeerBookError, match="device ID"):
+            book.rename("edge-b", name)
+        with pytest.raises(PeerBookError, match="device ID"):
+            Peer(name, other.id, (), other.certificate)
+        assert book.free_name(name, other.id) == f"peer-{other.id.short}"
+    assert book.free_name(peer.id.short.lower(), other.id) == f"peer-{other.id.short}"
+    assert book.free_name(peer.id.short, peer.id) == peer.id.short
+
+
+def test_a_whole_id_is_that_device_or_nobody(book: PeerBook) -> None:
+    peer = book.find("edge-a")
+    # As a file of an earlier version may have it.
+    book._peers[str(peer.id)] = book.find("edge-b")
+    assert book.find(str(peer.id)) == peer
+    book.remove(str(peer.id))
+    with pytest.raises(PeerBookError, match="not a peer"):
+        book.find(str(peer.id))
+
+
+def test_a_name_that_is_the_beginning_of_anothers_id_is_nobody(book: PeerBook) -> None:
+    peer = book.find("edge-a")
+    book.rename("edge-b", peer.id.short)
+    with pytest.raises(PeerBookError, match="whole ID"):
+        book.find(peer.id.short)
+    assert book.find(str(peer.id)) == peer
+    book.rename("edge-a", "garage")
+    book.remove("garage")
+    assert book.find(peer.id.short).id != peer.id

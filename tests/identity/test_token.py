@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from streamhop.config import Address
 from streamhop.identity.device_id import DeviceId
 from streamhop.identity.token import PREFIX, BadTokenError, PairingToken, proof
+from streamhop_protocol.errors import ProtocolError
 
 INVITER, GUEST = DeviceId(b"i" * 32), DeviceId(b"g" * 32)
 TOKEN = PairingToken.new(INVITER, (Address("edge-a", 4711), Address("fd00::1", 99)))
@@ -40,12 +44,21 @@ def test_any_text_is_a_token_or_the_error(text: str) -> None:
 
 @given(st.binary(max_size=300))
 def test_any_content_with_a_fitting_checksum_is_a_token_or_the_error(body: bytes) -> None:
-    import base64
-    import hashlib
-
     data = body + hashlib.sha256(body).digest()[:4]
     with pytest.raises(BadTokenError):
         PairingToken.parse(PREFIX + base64.urlsafe_b64encode(data).decode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"\x91" * 40 + b"\xc0", b"\x82\xa1a\x01\xa1a\x02", b"\xc7\x00\x05", b"\x81\x01\x02", b"\xd6\xff" + bytes(4)],
+)
+def test_a_token_is_read_as_strictly_as_a_frame(body: bytes) -> None:
+    """P10: nesting, keys that come twice or are numbers, extension types."""
+    token = PREFIX + base64.urlsafe_b64encode(body + hashlib.sha256(body).digest()[:4]).decode()
+    with pytest.raises(BadTokenError) as caught:
+        PairingToken.parse(token)
+    assert isinstance(caught.value.__cause__, ProtocolError)
 
 
 def test_a_proof_fits_one_exchange_between_two_devices() -> None:

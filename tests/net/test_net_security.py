@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.net_helpers import CONFIG, DEADLINE_S, Acceptors, two_peers
 from support.net_security import Device
 
-from streamhop.net import KnownPeer, Security, UntrustedError, dial, serve
-from streamhop_protocol.errors import TruncatedError
+from streamhop.net import ClosedUnansweredError, KnownPeer, Security, SessionLost, UntrustedError, dial, serve
+from streamhop_protocol.errors import LimitError, TruncatedError
 from streamhop_protocol.messages import Query, StreamKind
 
 MOVE = b"m" * 16
@@ -124,6 +125,70 @@ async def test_who_is_unpaired_while_connected_is_out_at_once(a: Device, b: Devi
         with pytest.raises(UntrustedError):
             await dial("127.0.0.1", listener.port, CONFIG, name="a", security=client)
     assert accepted.sessions.empty()
+
+
+async def test_who_is_unpaired_in_the_handshake_gets_no_session(a: Device, b: Device) -> None:
+    """P9: each connection was asked about when it was made; the last to join completes the session."""
+    accepted, server, asked = Acceptors(), b.server(a), 0
+
+    def who(certificate: bytes) -> KnownPeer | None:
+        nonlocal asked
+        asked += 1
+        return b.who(certificate) if asked <= 1 + CONFIG.connections else None
+
+    async with (
+        asyncio.timeout(DEADLINE_S),
+        await serve(
+            "127.0.0.1", 0, CONFIG, name="b", on_session=accepted, security=replace(server, who=who)
+        ) as listener,
+    ):
+        try:
+            session = await dial("127.0.0.1", listener.port, CONFIG, name="a", security=a.client(b))
+        except (SessionLost, TruncatedError, ConnectionResetError):
+            pass
+        else:
+            async with session:
+                await session.wait_closed()
+        assert asked > 1 + CONFIG.connections
+        assert accepted.sessions.empty()
+        assert not listener._serving
+
+
+async def test_who_comes_often_leaves_places_for_others(a: Device, b: Device, tmp_path: Path) -> None:
+    """P10: each peer has its own number of sessions, wherever it comes from."""
+    config, accepted, c = replace(CONFIG, sessions_per_peer_max=1), Acceptors(), Device(tmp_path, "c")
+    server, client, other = b.server(a, c), a.client(b), c.client(b)
+    async with (
+        asyncio.timeout(DEADLINE_S),
+        await serve("127.0.0.1", 0, config, name="b", on_session=accepted, security=server) as listener,
+        await dial("127.0.0.1", listener.port, CONFIG, name="a", security=client),
+    ):
+        with pytest.raises(LimitError, match="with this peer"):
+            await dial("127.0.0.1", listener.port, CONFIG, name="a", security=client)
+        async with await dial("127.0.0.1", listener.port, CONFIG, name="c", security=other) as session:
+            assert session.peer_name == "b"
+
+
+async def test_a_close_without_a_word_is_told_from_another_device(a: Device, b: Device, stranger: Device) -> None:
+    """A link that breaks just then looks like the first, never like the second."""
+    security = b.server(a)
+
+    def close(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with asyncio.timeout(DEADLINE_S):
+        silent = await asyncio.start_server(close, "127.0.0.1", 0, ssl=security.context)
+        plain = await asyncio.start_server(close, "127.0.0.1", 0)
+        for server in (silent, plain):
+            async with server:
+                with pytest.raises(ClosedUnansweredError):
+                    await dial(*server.sockets[0].getsockname(), CONFIG, name="a", security=a.client(b))
+        async with await serve(
+            "127.0.0.1", 0, CONFIG, name="b", on_session=Acceptors(), security=stranger.server(a)
+        ) as listener:
+            with pytest.raises(UntrustedError) as caught:
+                await dial("127.0.0.1", listener.port, CONFIG, name="a", security=a.client(b))
+            assert not isinstance(caught.value, ClosedUnansweredError)
 
 
 async def test_a_dialer_without_a_certificate_is_refused(a: Device, b: Device) -> None:

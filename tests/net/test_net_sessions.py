@@ -186,6 +186,25 @@ async def test_pings_keep_an_idle_session_alive() -> None:
         assert acceptor.over is None
 
 
+async def test_messages_that_nobody_reads_are_bounded_by_their_bytes() -> None:
+    """P10: a few dozen of the largest messages would be half a gigabyte."""
+    async with two_peers(messages_unread_bytes_max=100_000) as (dialer, acceptor):
+        for _ in range(3):
+            await dialer.send(Offer(move=bytes(16), epoch=1, manifest={"x": "y" * 40_000}))
+        await dialer.wait_closed()
+        assert "bytes of messages that nobody has read" in str(dialer.over)
+        assert [type(await acceptor.receive()) for _ in range(2)] == [Offer, Offer]
+        with pytest.raises(SessionLost):
+            await acceptor.receive()
+
+
+async def test_messages_that_were_read_do_not_count() -> None:
+    async with two_peers(messages_unread_bytes_max=100_000) as (dialer, acceptor):
+        for _ in range(5):
+            await dialer.send(Offer(move=bytes(16), epoch=1, manifest={"x": "y" * 60_000}))
+            assert isinstance(await acceptor.receive(), Offer)
+
+
 async def test_messages_that_nobody_reads_end_the_session() -> None:
     async with two_peers(messages_unread_max=3) as (dialer, acceptor):
         for _ in range(4):
@@ -246,6 +265,24 @@ async def test_too_many_sessions_are_refused() -> None:
         await accepted.sessions.get()
         with pytest.raises(LimitError, match="served already"):
             await dial("127.0.0.1", listener.port, config, name="edge-c")
+
+
+async def test_one_peer_does_not_take_every_session() -> None:
+    """P10: an address stands for the peer where nobody has proven who it is."""
+    config, accepted = replace(CONFIG, sessions_per_peer_max=2), Acceptors()
+
+    async with (
+        asyncio.timeout(DEADLINE_S),
+        await serve("127.0.0.1", 0, config, name="edge-b", on_session=accepted) as listener,
+        await dial("127.0.0.1", listener.port, config, name="edge-a") as one,
+        await dial("127.0.0.1", listener.port, config, name="edge-a"),
+    ):
+        with pytest.raises(LimitError, match="with this peer"):
+            await dial("127.0.0.1", listener.port, config, name="edge-c")
+        await one.close()
+        await until(lambda: len(listener._serving) == 1)
+        async with await dial("127.0.0.1", listener.port, config, name="edge-a"):
+            pass
 
 
 async def test_nobody_listens() -> None:

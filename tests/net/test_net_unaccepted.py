@@ -8,7 +8,20 @@ from support.net_helpers import raw_session
 from streamhop.net import SessionLost
 from streamhop.net.peer import STREAMS_UNACCEPTED_MAX
 from streamhop_protocol.connection import encode_body
+from streamhop_protocol.limits import MIB, STREAM_WINDOW_BYTES, STREAMS_DEFAULT
 from streamhop_protocol.signals import Error, Open, Reset
+
+
+async def test_what_nobody_takes_is_bounded() -> None:
+    """P10: each stream may hold a window, so a session lets few be open."""
+    async with raw_session() as (control, (payload,), session):
+        for number in range(STREAMS_DEFAULT + 1):
+            payload.write(encode_body(Open("memory"), stream=2 * number + 1))
+        error = (await control.next_of(Error)).body
+        assert isinstance(error, Error)
+        assert error.code == "limit"
+        await session.wait_closed()
+    assert STREAMS_DEFAULT * STREAM_WINDOW_BYTES <= 32 * MIB
 
 
 async def test_streams_opened_and_reset_without_end_end_the_session() -> None:

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamhop_protocol.connection import Connection, Phase, Received, choose_version, encode_body
-from streamhop_protocol.errors import LimitError, MalformedError, ProtocolError, TruncatedError, VersionError
+from streamhop_protocol.errors import (
+    LimitError,
+    MalformedError,
+    ProtocolError,
+    TruncatedError,
+    UnexpectedError,
+    VersionError,
+)
 from streamhop_protocol.frames import (
     BUFFER_BYTES,
     FLAG_REQUIRED,
@@ -15,9 +22,11 @@ from streamhop_protocol.frames import (
     PREAMBLE,
     PREFIX_BYTES,
     FrameReader,
+    FrameType,
     encode_frame,
     encode_head,
 )
+from streamhop_protocol.limits import MIB
 from streamhop_protocol.messages import Offer, Ready, Started
 from streamhop_protocol.signals import Credit, Data, Hello, Join, Joined, Ping, Welcome, encode_signal
 
@@ -236,3 +245,22 @@ def test_no_common_version() -> None:
         choose_version(Hello("a", 2, 9, 1, 1))
     with pytest.raises(MalformedError):
         choose_version(Hello("a", 2, 1, 1, 1))
+
+
+@pytest.mark.parametrize(("payload_bytes", "frame_type"), [(8 * MIB, 0x20), (1, 0x2D), (0, 0x05)])
+def test_a_payload_connection_makes_no_room_for_what_may_not_arrive(payload_bytes: int, frame_type: int) -> None:
+    """P10: a prefix of twelve bytes took eight megabytes on each payload connection."""
+    acceptor = Connection.accepted()
+    acceptor.receive_data(PREAMBLE + encode_body(Join(bytes(16), bytes(32))))
+    acceptor.accept(Joined())
+    acceptor.receive_data(payload_bytes.to_bytes(4, "big") + bytes((0, 0, frame_type, 1, 0, 0, 0, 0)))
+    assert isinstance(acceptor.error, UnexpectedError)
+    assert acceptor._reader.held_bytes <= BUFFER_BYTES
+
+
+def test_a_newcomer_cannot_send_an_error_and_gets_no_room_for_one() -> None:
+    """P11: its header may be long, but only a dialer may be told so."""
+    acceptor = Connection.accepted()
+    acceptor.receive_data(PREAMBLE + bytes((0, 0, 0, 0, 0xFF, 0xFF, FrameType.ERROR, 1, 0, 0, 0, 0)) + bytes(60_000))
+    assert isinstance(acceptor.error, UnexpectedError)
+    assert acceptor._reader.held_bytes == HANDSHAKE_BUFFER_BYTES

@@ -13,6 +13,7 @@ from streamhop_protocol.errors import LimitError, MalformedError, ProtocolError,
 from streamhop_protocol.limits import (
     CONTROL_PAYLOAD_BYTES_MAX,
     FRAME_HEADER_BYTES_MAX,
+    ITEMS_MAX,
     LIST_ITEMS_MAX,
     MESSAGE_HEADER_BYTES_MAX,
 )
@@ -149,8 +150,36 @@ def test_data_without_what_is_optional_is_small() -> None:
 
 def test_a_million_tiny_maps_are_refused() -> None:
     bomb = b"\xdd" + (1_000_000).to_bytes(4, "big") + b"\x80" * 1_000_000
-    with pytest.raises(LimitError, match="arrays and maps"):
+    with pytest.raises(LimitError, match="items"):
         unpack(bomb, bytes_max=CONTROL_PAYLOAD_BYTES_MAX)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"\xdd" + (ITEMS_MAX + 1).to_bytes(4, "big") + bytes(ITEMS_MAX + 1),
+        b"\x92" + 2 * (b"\xdd" + (ITEMS_MAX // 2).to_bytes(4, "big") + bytes(ITEMS_MAX // 2)),
+        b"\xdd\xff\xff\xff\xff" + bytes(ITEMS_MAX),
+        b"\xdf\xff\xff\xff\xff" + bytes(ITEMS_MAX),
+    ],
+)
+def test_more_numbers_than_items_are_allowed_are_refused(bomb: bytes) -> None:
+    """P10: eight million small integers were some seconds of the event loop's time."""
+    with pytest.raises(LimitError, match="items"):
+        unpack(bomb, bytes_max=CONTROL_PAYLOAD_BYTES_MAX)
+
+
+@pytest.mark.parametrize("before", [b"", b"\x91", b"\x81\xa1a", b"\x91\x81\xa1a"])
+@pytest.mark.parametrize("stamp", [b"\xd6\xff" + bytes(4), b"\xd7\xff" + bytes(8), b"\xc7\x0c\xff" + bytes(12)])
+def test_times_are_an_extension_type_like_others(before: bytes, stamp: bytes) -> None:
+    """The library decodes this one without asking."""
+    with pytest.raises(MalformedError, match="extension"):
+        unpack(before + stamp)
+
+
+def test_as_many_items_as_are_allowed_can_be_read() -> None:
+    value = unpack(b"\xdd" + ITEMS_MAX.to_bytes(4, "big") + bytes(ITEMS_MAX), bytes_max=CONTROL_PAYLOAD_BYTES_MAX)
+    assert value == [0] * ITEMS_MAX
 
 
 def test_msgpack_longer_than_its_bound_is_refused() -> None:

@@ -145,7 +145,7 @@ def values() -> Iterator[Case]:
         "million-empty-maps",
         b"\0\0" + b"\xdd\0\x10\0\0" + b"\x80" * (1 << 20),
         LimitError,
-        "arrays and maps",
+        "items",
         kept=False,
     )
     yield case("value", "integer-key", b"\x81\x01\x02", MalformedError, "key")

@@ -110,7 +110,7 @@ class Connection:
     def __init__(self, phase: Phase, first: Signal | None) -> None:
         self.phase = phase
         self.error: ProtocolError | None = None
-        self._reader = FrameReader(self._allows)
+        self._reader = FrameReader(self._check_type)
         self._events: list[Received] = []
         self._out = [PREAMBLE]
         self._first = first
@@ -178,8 +178,10 @@ class Connection:
         events, self._events = self._events, []
         return events
 
-    def _allows(self, frame_type: int) -> bool:
-        return self.phase is Phase.CONTROL if is_message(frame_type) else frame_type in ALLOWED[self.phase]
+    def _check_type(self, frame_type: int) -> None:
+        allowed = self.phase is Phase.CONTROL if is_message(frame_type) else frame_type in ALLOWED[self.phase]
+        if not allowed:
+            raise UnexpectedError(f"frame type {frame_type:#04x} on a connection in phase {self.phase.value!r}")
 
     def _take(self, frame: Frame) -> Received:
         received = decode_frame(frame)

@@ -149,12 +149,12 @@ class FrameReader:
 
     Unknown optional frames are skipped. After an error the reader is of no more use.
 
-    :param allows: whether a frame of a known type may arrive now; by default each may. Asked when the prefix is there:
-        nothing of a frame that may not is kept.
+    :param check_type: raises if a frame of this known type may not arrive now; by default each may. Called when the
+        prefix is there: nothing of a frame that may not arrive is kept.
     """
 
-    def __init__(self, allows: Callable[[int], bool] = is_known) -> None:
-        self._allows = allows
+    def __init__(self, check_type: Callable[[int], object] = is_known) -> None:
+        self._check_type = check_type
         self._buffer = bytearray(HANDSHAKE_BUFFER_BYTES)
         self._begin = self._end = 0
         """What of the buffer is not taken yet."""
@@ -274,5 +274,5 @@ class FrameReader:
             raise MalformedError(f"frame type {frame_type:#04x} with the flag MORE")
         if is_known(frame_type) and (stream != 0) != (frame_type in STREAM_TYPES):
             raise MalformedError(f"frame type {frame_type:#04x} with stream {stream}")
-        if is_known(frame_type) and not self._allows(frame_type):
-            raise UnexpectedError(f"frame type {frame_type:#04x} may not arrive on this connection now")
+        if is_known(frame_type):
+            self._check_type(frame_type)

@@ -52,7 +52,7 @@ def identities() -> Iterator[Case]:
     refusal = b"\x81\xa5error" + _DEEP
     yield case(
         "pairing_guest", "refusal-nested-deep", hello + len(refusal).to_bytes(4, "big") + refusal,
-        PairingError, "gives no reason",
+        PairingError, "cannot be read",
     )  # fmt: skip
     yield case(
         "pairing_guest", "refusal-that-clears-the-screen", hello + framed({"error": "\x1b[2J"}), PairingError, "?[2J"
@@ -63,7 +63,7 @@ def identities() -> Iterator[Case]:
     nameless = {"name": "b", "addresses": ["a..b:1"], "proof": bytes(32)}
     yield case("pairing_guest", "address-that-is-none", hello + framed(nameless), PairingError, "neither a name")
     token = b"\x93\xc4\x20" + bytes(32) + b"\x91" + _DEEP + b"\xc4\x10" + bytes(16)
-    yield case("token", "addresses-nested-deep", token, BadTokenError, "no addresses")
+    yield case("token", "addresses-nested-deep", token, BadTokenError, "nested deeper")
     fields = [bytes(32), ["\u00e9" * 100], bytes(16)]
     yield case("token", "address-that-is-none", msgpack.packb(fields), BadTokenError, "neither a name")
     yield case("peer_file", "nested-deep", b'{"addresses":' + b"[" * 5000, PeerBookError, "damaged")

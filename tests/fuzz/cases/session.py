@@ -29,7 +29,7 @@ from streamhop_protocol.wirepack import pack
 NEWCOMER, DIALER, PAYLOAD, CONTROL = b"\0\0", b"\1\0", b"\4\0", b"\3\0"
 """How an input of the target ``connection`` begins: which end, and in one piece."""
 
-THEN_THE_END = b"\x80\0"
+THEN_THE_END = b"\x84\0"
 """A newcomer whose connection ends after the input."""
 
 QUERY = 0x2C

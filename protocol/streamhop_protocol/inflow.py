@@ -5,7 +5,7 @@ What a peer can make this side hold is bounded by the number of streams and by e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .codecs import Codec, check_codec, check_packed_bytes
@@ -15,6 +15,7 @@ from .limits import REORDER_FRAMES_MAX
 from .messages import StreamKind
 from .signals import Data, End, Open
 from .windows import ReceiveWindow, frame_cost_bytes
+from .wirepack import pack, unpack
 
 RESETS_KEPT_MAX = 1024
 """Streams that were reset and of which late frames are still let pass."""
@@ -36,10 +37,16 @@ class ChunkArrived:
     stream: int
     codec: Codec
     raw_bytes: int
-    meta: object
+    packed_meta: bytes | None
+    """msgpack. What came in few bytes may take many times as much memory, and nobody may have asked for it yet."""
     data: bytes | memoryview
     cost_bytes: int
     """Credit to give back once it is consumed."""
+
+    @property
+    def meta(self) -> object:
+        """What describes the chunk; None if nothing does."""
+        return None if self.packed_meta is None else unpack(self.packed_meta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,7 @@ class _InStream:
     window: ReceiveWindow = field(default_factory=ReceiveWindow)
     next_seq: int = 0
     waiting: dict[int, Received] = field(default_factory=dict)
+    """What came before its turn. The meta of a chunk is packed, see :attr:`ChunkArrived.packed_meta`."""
     end_seq: int | None = None
     begun: Data | None = None
     """First fragment of the chunk that is being put together."""
@@ -98,6 +106,8 @@ class ReceiveSide:
         seq = body.seq if isinstance(body, Data | End) else 0
         if isinstance(body, Data):
             stream.window.received(frame_cost_bytes(received.wire_bytes))
+            if body.meta is not None:
+                received = replace(received, body=replace(body, meta=pack(body.meta)))
         if seq < stream.next_seq or seq in stream.waiting:
             raise UnexpectedError(f"frame {seq} of stream {stream.id} came twice")
         if seq >= stream.next_seq + REORDER_FRAMES_MAX:
@@ -178,7 +188,8 @@ class ReceiveSide:
             return None
         check_packed_bytes(codec, stream.parts_bytes, raw_bytes)
         packed = stream.parts[0] if len(stream.parts) == 1 else b"".join(stream.parts)
-        chunk = ChunkArrived(stream.id, codec, raw_bytes, begun.meta, packed, stream.cost_bytes)
+        meta = begun.meta if isinstance(begun.meta, bytes) else None
+        chunk = ChunkArrived(stream.id, codec, raw_bytes, meta, packed, stream.cost_bytes)
         stream.begun, stream.parts, stream.parts_bytes, stream.cost_bytes = None, [], 0, 0
         return chunk
 

@@ -83,9 +83,10 @@ def shown(value: Any) -> Any:
 def meaning(body: Any, **more: Any) -> dict[str, Any]:
     """What a frame says: its name and its fields; fields that are absent on the wire are left out.
 
-    So are those that two of the same meaning may differ in.
+    So are those that two of the same meaning may differ in. What is still packed is shown unpacked.
     """
-    fields = {field.name: shown(getattr(body, field.name)) for field in dataclasses.fields(body) if field.compare}
+    names = [field.name.removeprefix("packed_") for field in dataclasses.fields(body) if field.compare]
+    fields = {name: shown(getattr(body, name)) for name in names}
     return {"name": type(body).__name__, "fields": {k: v for k, v in fields.items() if v is not None}, **more}
 
 

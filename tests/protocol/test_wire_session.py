@@ -418,3 +418,17 @@ def test_a_whole_exchange_over_connections() -> None:
     kinds = [type(event) for event in hand_over(receiver, connection.events())]
     assert kinds == [StreamOpened, ChunkArrived, StreamEnded]
     assert encode_body(Open("final", {"part": "files"}), stream=1)
+
+
+def test_a_meta_that_nobody_has_asked_for_takes_no_more_memory_than_on_the_wire() -> None:
+    """P10: decoded, 60,000 empty arrays take 64 times as much as they did on the wire."""
+    dialer, acceptor = pair()
+    stream = dialer.open_stream(StreamKind.MEMORY, {})
+    meta: list[object] = [[] for _ in range(60_000)]
+    dialer.fill_chunk(dialer.put_chunk(stream, 4, meta), Codec.NONE, b"page")
+    for received in payload_frames(dialer):
+        acceptor.receive(received, 0.0)
+    (chunk,) = [event for event in acceptor.events() if isinstance(event, ChunkArrived)]
+    assert isinstance(chunk.packed_meta, bytes)
+    assert len(chunk.packed_meta) <= chunk.cost_bytes
+    assert chunk.meta == meta

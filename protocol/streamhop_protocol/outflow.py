@@ -170,11 +170,6 @@ class SendSide:
         self._streams.clear()
         self._order.clear()
 
-    @property
-    def packing(self) -> bool:
-        """Whether the next chunk of some stream is still being compressed."""
-        return any(stream.chunks and stream.chunks[0].codec is None for stream in self._streams.values())
-
     def held_bytes(self, stream_id: int) -> int:
         """Memory that the stream's chunks take, about."""
         stream = self._streams.get(stream_id)

@@ -206,11 +206,6 @@ class Session:
         """Nothing more follows on an outgoing stream. See :meth:`.SendSide.end`."""
         self._sending.end(stream, attributes)
 
-    @property
-    def packing(self) -> bool:
-        """Whether the next chunk of some outgoing stream is still being compressed."""
-        return self._sending.packing
-
     def held_bytes(self, stream: int) -> int:
         """Memory that the chunks of an outgoing stream take, about."""
         return self._sending.held_bytes(stream)

@@ -89,13 +89,17 @@ class CancelledMoveError(MoveError):
 
 
 class StillFrozenError(MoveError):
-    """The move was aborted, and the container could not be given back: the daemon goes on trying."""
+    """The move was aborted, and the container could not be given back: the daemon goes on trying.
+
+    :param why: what ended the move.
+    """
 
     code: ClassVar[str] = "still_frozen"
     runs_at: ClassVar[str] = "frozen"
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, why: MoveError | None = None) -> None:
         super().__init__(reason, "the daemon goes on trying to thaw it; its log says what is in the way")
+        self.why = why
 
 
 class EndedError(MoveError):

@@ -27,8 +27,14 @@ def kept_content(config: Config) -> KeptContent:
 
 
 def current_boot() -> str:
-    """What tells this boot of the kernel from every other: proc_sys_kernel(5), ``random/boot_id``."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    """What tells this boot of the host from every other.
+
+    The kernel's (proc_sys_kernel(5), ``random/boot_id``), and the start of its first process (proc_pid_stat(5), field
+    22): a host that is a container itself boots without its kernel.
+    """
+    kernel = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    first_process = Path("/proc/1/stat").read_text(encoding="utf-8", errors="replace")
+    return f"{kernel}-{first_process.rpartition(')')[2].split()[19]}"
 
 
 @dataclass(frozen=True, slots=True)

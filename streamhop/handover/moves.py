@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -163,7 +164,14 @@ class Moves:
             for role in Role:
                 await self._settlements.wait(move, role, IN_DOUBT_PATIENCE_S)
         # Not as it was told then: what was in doubt may be settled by now.
-        yield {"event": "finished", "at_s": at_s, "result": (await self.show(move))["result"]}
+        try:
+            result = (await self.show(move))["result"]
+        except sqlite3.Error:
+            # On a disk that is full the journal may not be readable; what this daemon has seen itself is known.
+            if operation is None or operation.result is None:
+                raise
+            result = {"id": operation.id, **operation.result}
+        yield {"event": "finished", "at_s": at_s, "result": result}
 
     async def _known(self) -> list[Remembered]:
         journal = self._host.journal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,7 @@ from streamhop.telemetry.events import EventLog
 
 from .background import Background
 from .concurrency import concluded
-from .errors import CancelledMoveError, InDoubtError, MoveError, PreflightError
+from .errors import CancelledMoveError, InDoubtError, MoveError, PreflightError, StillFrozenError
 from .failures import EXPECTED, as_move_error, plain
 from .health import GOOD, UNKNOWN, health_at_target
 from .host import Host
@@ -39,6 +40,9 @@ OUTCOMES_KEPT_MAX = 1000
 
 IN_DOUBT_PATIENCE_S = 30.0
 """How long a user waits for a move in doubt to settle before being told so; the daemon goes on asking for ever."""
+
+THAW_PATIENCE_S = 3.0
+"""How long the user of a move that failed waits to hear that the container is thawed, if it was not at once."""
 
 
 UNHEALTHY_EXIT_CODE = 22
@@ -247,8 +251,23 @@ class Operations:
         except InDoubtError as error:
             assert operation.outgoing is not None
             return await self._resolve_doubt(operation.outgoing, error, events)
+        except StillFrozenError as error:
+            raise await self._unless_thawed(operation.move, error) from error
         finally:
             self._settlements.settle(operation.move, Role.SOURCE)
+
+    async def _unless_thawed(self, move: bytes, error: StillFrozenError) -> MoveError:
+        """What to tell: often it is thawed a moment later, when Docker is back."""
+        settling = self._settlements.settle(move, Role.SOURCE)
+        if settling is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({settling}, timeout=THAW_PATIENCE_S)
+        try:
+            record = await asyncio.to_thread(self._host.journal.latest, move, Role.SOURCE)
+        except sqlite3.Error:
+            return error
+        thawed = record is not None and record.state is State.ABORTED and not record.details.get("owes_thaw")
+        return error.why if thawed and error.why is not None else error
 
     async def _health(self, operation: Operation, peer: PeerTarget) -> dict[str, Any]:
         """What the report says about the container's health, if the user asked."""

@@ -68,7 +68,8 @@ class Retreat:
             # GO was promised, though the promise seemed to fail.
             return _in_doubt(error)
         if trouble is not None and await self._owes_thaw():
-            error = StillFrozenError(f"{error.reason}; what was done could not be undone yet: {plain(trouble)}")
+            reason = f"{error.reason}; what was done could not be undone yet: {plain(trouble)}"
+            error = StillFrozenError(reason, error)
         elif not isinstance(error, EndedError) and await self._has_ended():
             error = EndedError(f"it ended here while it was being moved ({error.reason})", "docker ps -a shows how")
         # The target is told only what is on disk: one that hears ABORT forgets the move.

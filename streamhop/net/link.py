@@ -15,6 +15,11 @@ FRAGMENT_BYTES_MIN = 8 * 1024
 FRAGMENT_BYTES_MAX = 1024 * 1024
 FRAGMENT_BYTES_DEFAULT = 64 * 1024
 PACE_MAX = 1024
+BUSY_SHARE_MIN = 0.5
+"""Compressors that are busier than this are what the session waits for, unless it is the link."""
+
+IDLE_SHARE_MAX = 0.1
+
 UNSENT_BYTES_MIN = 16 * 1024
 UNSENT_BYTES_MAX = 512 * 1024
 
@@ -87,22 +92,23 @@ class GoodputEstimate:
 class CodecPace:
     """The rate for which chunks are to be compressed.
 
-    It is the link's while the link is what the session waits for. Each interval in which the link waited for the
-    compressors doubles it, so that a lighter codec is chosen; any other halves it again.
+        It is the link's while the link is what the session waits for. Each interval in which the link waited for the
+    compressors doubles it, so that a lighter codec is chosen; each in which it was the limit itself, or the
+    compressors had next to nothing to do, halves it again.
     """
 
     def __init__(self) -> None:
         self._factor = 1
 
-    def update(self, *, link_limited: bool, packing: bool) -> None:
+    def update(self, *, link_limited: bool, packing_share: float) -> None:
         """Tell what the last interval waited for.
 
-        :param packing: the next chunk of some stream is still being compressed.
+        :param packing_share: the part of their time that the compressors were busy.
         """
-        if packing and not link_limited:
-            self._factor = min(PACE_MAX, self._factor * 2)
-        else:
+        if link_limited or packing_share < IDLE_SHARE_MAX:
             self._factor = max(1, self._factor // 2)
+        elif packing_share > BUSY_SHARE_MIN:
+            self._factor = min(PACE_MAX, self._factor * 2)
 
     def bytes_per_s(self, link_bytes_per_s: float | None) -> float | None:
         """What to choose a codec by; None if nothing is known of the link."""

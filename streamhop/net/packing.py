@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -10,12 +12,13 @@ from typing import TypeVar
 from streamhop_protocol.codecs import Codec, CodecChoice, choose_codec, compress, looks_compressible
 
 T = TypeVar("T")
+Packed = tuple[Codec, bytes | memoryview]
 
 INLINE_BYTES_MAX = 8 * 1024
 """Work on less than this takes less time than handing it to a thread."""
 
 
-def pack_chunk(data: bytes | memoryview, link_bytes_per_s: float | None) -> tuple[Codec, bytes | memoryview]:
+def pack_chunk(data: bytes | memoryview, link_bytes_per_s: float | None) -> Packed:
     """Compress one chunk with the codec that suits the link and the content."""
     choice = choose_codec(link_bytes_per_s, compressible=True)
     if choice.codec is not Codec.NONE and not looks_compressible(data):
@@ -38,10 +41,36 @@ class CodecThreads:
     def __init__(self, threads: int) -> None:
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="streamhop-codec")
         self._loop = asyncio.get_running_loop()
+        self._threads = threads
+        self._packing_s = 0.0
+        self._counting = threading.Lock()
+        self._asked_at = time.monotonic()
 
     def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Start ``work`` in a thread; not after :meth:`close`."""
         return asyncio.ensure_future(self._loop.run_in_executor(self._executor, work))
+
+    def pack(self, data: bytes | memoryview, link_bytes_per_s: float | None) -> asyncio.Future[Packed]:
+        """:func:`pack_chunk` in a thread; counts for :meth:`packing_share`."""
+
+        def timed() -> Packed:
+            began = time.monotonic()
+            packed = pack_chunk(data, link_bytes_per_s)
+            with self._counting:
+                self._packing_s += time.monotonic() - began
+            return packed
+
+        return self.submit(timed)
+
+    def packing_share(self) -> float:
+        """Which part of their time, since this was last asked, the threads have packed chunks."""
+        now = time.monotonic()
+        available_s = self._threads * (now - self._asked_at)
+        share = self._packing_s / available_s if available_s > 0 else 0.0
+        with self._counting:
+            self._packing_s = 0.0
+        self._asked_at = now
+        return share
 
     def close(self) -> None:
         """Let the threads go; what has not begun is cancelled."""

@@ -463,7 +463,7 @@ class PeerSession:
         idle = self._limit_timer is None and any(channel.writable for channel in self._payloads)
         limited = not self._starved and not idle
         self._goodput.update(now, acked_bytes, limited=limited)
-        self._pace.update(link_limited=limited, packing=self.session.packing)
+        self._pace.update(link_limited=limited, packing_share=self.threads.packing_share())
         self._starved = idle
         self._fragment_bytes = fragment_bytes(self._at_least_bytes_per_s)
         rate = self.goodput_bytes_per_s

@@ -16,7 +16,7 @@ from streamhop_protocol.outflow import OutgoingFrame
 from streamhop_protocol.session import ChunkArrived, Session, StreamEnded, StreamOpened, StreamReset
 
 from .errors import SessionLost
-from .packing import INLINE_BYTES_MAX, CodecThreads, pack_chunk, stable
+from .packing import INLINE_BYTES_MAX, CodecThreads, Packed, pack_chunk, stable
 from .waking import Waker
 
 HELD_BYTES_MAX = 3 * 1024 * 1024
@@ -102,9 +102,9 @@ class OutgoingStream:
             self._owner.session.fill_chunk(chunk, *pack_chunk(kept, link_bytes_per_s))
             self._owner.pump()
             return
-        packing = self._owner.threads.submit(functools.partial(pack_chunk, kept, link_bytes_per_s))
+        packing = self._owner.threads.pack(kept, link_bytes_per_s)
 
-        def packed(future: asyncio.Future[tuple[Codec, bytes | memoryview]]) -> None:
+        def packed(future: asyncio.Future[Packed]) -> None:
             if self._owner.over is None and not future.cancelled():
                 self._owner.session.fill_chunk(chunk, *future.result())
                 self._owner.pump()

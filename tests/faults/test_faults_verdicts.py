@@ -55,7 +55,13 @@ READY, END = Step.PREPARED, Step.DONE
         (observed("a1 b1 " + QUIET + "b2", None, "running", "target", Fault.TARGET_HOST, step=END), End.COLD_TARGET),
         (observed("a1 " + QUIET, "exited", None, "source", Fault.SOURCE_HOST, step=Step.PRECOPY), End.ENDED_SOURCE),
         (observed("a1 b1 " + QUIET, None, "exited", "target", Fault.TARGET_DOCKERD, step=Step.DONE), End.ENDED_TARGET),
-        (observed("a1 " + QUIET, "paused", None, "nowhere", Fault.TARGET_HOST, step=Step.OWNED), End.FROZEN_SOURCE),
+        (
+            observed(
+                "a1 " + QUIET, "paused", None, "nowhere", Fault.TARGET_HOST,
+                step=Step.OWNED, unsettled=["a: source released"], lost=True,
+            ),
+            End.FROZEN_SOURCE,
+        ),
     ],
 )  # fmt: skip
 def test_ends_that_the_matrix_allows(seen: Observed, end: End) -> None:
@@ -76,6 +82,13 @@ def test_ends_that_the_matrix_allows(seen: Observed, end: End) -> None:
         (observed("a1 a1", "running", None, "nowhere"), "nobody runs while a reported"),
         (observed("a1 a1", "running", None), "says nothing"),
         (observed("a1 a1", "running", None, "source", unsettled=["a: source released"]), "not settled"),
+        (
+            observed(
+                "a1 " + QUIET, "paused", None, "nowhere", Fault.TARGET_HOST,
+                step=Step.OWNED, unsettled=["a: source released"],
+            ),
+            "not settled",
+        ),
         (
             observed(
                 "a1 " + QUIET, "exited", None, "", Fault.SOURCE_HOST, step=Step.PREPARED, policy="always"

@@ -63,9 +63,9 @@ async def test_one_peer_does_not_take_every_place(journal: Journal, tmp_path: Pa
     """P10: others find a place for a move while one peer offers as many as it can."""
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         arriving = Arriving(journal, tmp_path, tasks)
-        waiting: Any = object()
         for number in range(INCOMING_PER_PEER_MAX):
             move = bytes([number]) * 16
+            waiting: Any = SimpleNamespace(id=move, leftovers=lambda: ())
             arriving.arrivals._incoming[move] = waiting
             arriving.arrivals._ended[move] = asyncio.Event()
             arriving.arrivals._offered_by[move] = "edge-a"
@@ -74,7 +74,7 @@ async def test_one_peer_does_not_take_every_place(journal: Journal, tmp_path: Pa
         await arriving.offer(peer="edge-c")
         assert MOVE in arriving.arrivals
         await arriving.arrivals.wait(MOVE)
-        await arriving.arrivals._hand_to_journal(bytes(16))
+        await arriving.arrivals._hand_to_journal(arriving.arrivals._incoming[bytes(16)])
         await arriving.offer()
         assert MOVE in arriving.arrivals
         await arriving.arrivals.wait(MOVE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -136,3 +137,23 @@ async def test_a_move_that_may_still_hear_from_the_peer_cannot_be_reclaimed(
         record = journal.latest(operation.move, Role.SOURCE)
         assert record is not None
         assert record.state is State.RELEASED
+
+
+async def test_the_end_is_told_though_the_journal_cannot_be_read(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P18: the user hears where it runs, also from a daemon whose disk is full."""
+
+    def unreadable(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async with moves_of(journal, tmp_path) as moves:
+        operation = await moves.start(MoveRequest("web", "10.0.0.1"))
+        assert operation.task is not None
+        await asyncio.wait({operation.task})
+        monkeypatch.setattr(journal, "all", unreadable)
+        last = (await followed(moves, operation.move))[-1]
+        assert operation.result is not None
+        assert (last["event"], last["result"]) == ("finished", {"id": operation.id, **operation.result})
+        with pytest.raises(sqlite3.Error):
+            await followed(moves, OTHER)

@@ -56,18 +56,20 @@ def test_one_stall_is_not_a_slower_link_but_a_slower_link_is() -> None:
 def test_a_lighter_codec_is_chosen_while_the_link_waits_for_the_codec() -> None:
     pace = CodecPace()
     assert pace.bytes_per_s(None) is None
-    pace.update(link_limited=True, packing=True)
+    pace.update(link_limited=True, packing_share=0.9)
     assert pace.bytes_per_s(1e6) == 1e6
     for _ in range(3):
-        pace.update(link_limited=False, packing=True)
+        pace.update(link_limited=False, packing_share=0.9)
     assert pace.bytes_per_s(1e6) == 8e6
-    pace.update(link_limited=False, packing=False)  # the application was the limit
+    pace.update(link_limited=False, packing_share=0.3)
+    assert pace.bytes_per_s(1e6) == 8e6
+    pace.update(link_limited=False, packing_share=0.05)  # the application was the limit
     assert pace.bytes_per_s(1e6) == 4e6
     for _ in range(50):
-        pace.update(link_limited=False, packing=True)
+        pace.update(link_limited=False, packing_share=0.9)
     assert pace.bytes_per_s(1e6) == PACE_MAX * 1e6
     for _ in range(50):
-        pace.update(link_limited=True, packing=False)
+        pace.update(link_limited=True, packing_share=0.3)
     assert pace.bytes_per_s(1e6) == 1e6
 
 

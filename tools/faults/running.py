@@ -147,6 +147,7 @@ class Run:
                 after,
                 now,
                 unsettled,
+                lost=any(record.lost for record in self._records(TARGET, Role.TARGET).values()),
             )
 
         settled_s = self._await_settled(look, mended)

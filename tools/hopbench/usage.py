@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from hoplab import Host, Lab
 
@@ -56,6 +56,13 @@ def reset_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
+class Counters(Protocol):
+    """Something that counts bytes."""
+
+    def read(self) -> tuple[int, int]:
+        """Bytes sent, bytes received."""
+
+
 class LinkCounters:
     """The counters of the device with which ``source`` reaches ``target``."""
 
@@ -76,7 +83,7 @@ class LinkCounters:
 class LinkWatch:
     """Reads a link's counters all the time, in a thread of its own. Use as a context manager."""
 
-    def __init__(self, counters: LinkCounters) -> None:
+    def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hopbench-link")

@@ -46,7 +46,7 @@ def test_a_small_move_is_measured_judged_and_reported(lab_prepared: Prepared, tm
     for peak in (row.source_peak_bytes, row.target_peak_bytes):
         assert peak is not None
         assert 20 * MB < peak < 400 * MB
-    assert [phase["phase"] for phase in row.timeline][:3] == ["connect", "offer", "pre-copy"]
+    assert {"pre-copy", "freeze", "dump"} <= {phase["phase"] for phase in row.timeline}
 
     verdicts = write_results(rows, machine, tmp_path)
     assert decode_rows((tmp_path / "bench-rows.json").read_text()) == (rows, machine)

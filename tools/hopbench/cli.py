@@ -27,7 +27,7 @@ console = Console(stderr=True)
 
 def say(text: str) -> None:
     """Tell the viewer how far it is."""
-    console.print(text, markup=False, highlight=False)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @click.group()

@@ -14,7 +14,7 @@ VISION = Service(
     ("/usr/local/bin/vision-service",),
     8080,
     files={"/usr/local/bin/vision-service": str(_FILES / "vision-service")},
-    wheels=("dlib-bin==20.0.1.post1", "numpy==2.5.5"),
+    wheels=("dlib-bin==20.0.1.post1", "numpy==2.4.6"),
     sources=("face_recognition_models==0.3.0",),
 )
 BUSYBOX = Service(

@@ -39,12 +39,14 @@ class Watching:
     def stop(self) -> dict[str, Any]:
         """End the requests after one more answer; what was measured.
 
-        :raises LabError: nobody answers any more.
+        :raises LabError: nobody answers any more, or something answered nonsense.
         """
         try:
             out, _ = self._process.communicate(b"stop\n", timeout=STOP_S_MAX)
         except subprocess.TimeoutExpired:
             raise LabError(f"no answer for {STOP_S_MAX:.0f} s after the move") from None
+        if self._process.returncode != 0:
+            raise LabError(f"the client ended with {self._process.returncode}; see its standard error")
         summary: dict[str, Any] = json.loads(out)
         return summary
 

@@ -15,13 +15,12 @@ from hopbench.usage import children_cpu_s
 from hopbench.workloads import Workload
 from hoplab import Host, LabError
 
-from .mover import NAME, SPACE, TRANSFER_S_MAX, Moved, wait_until_served
+from .mover import NAME, SPACE, TRANSFER_S_MAX, Moved, restore_connections_closed, wait_until_served
 
 BUNDLE = f"{SPACE}/bundle"
 IMAGES = f"{SPACE}/images"
 WORK = f"{SPACE}/work"
 PORT = 8730
-_CRIU = "/etc/criu/bench.conf"
 _CONFIGURATION = f"""\
 port = {PORT}
 use chroot = no
@@ -69,8 +68,7 @@ class CheckpointRsyncMover:
             host.exec(["runc", "spec", "--bundle", BUNDLE])
             spec = json.loads(host.read(f"{BUNDLE}/config.json"))
             host.write(f"{BUNDLE}/config.json", json.dumps(bundle_spec(spec, workload, host.cgroup)))
-            # Connections that the dump holds are restored closed: the address is another one.
-            host.write(_CRIU, "tcp-close\n")
+        restore_connections_closed((self._source, self._target), closed=True)
         self._target.write("/etc/rsyncd-bench.conf", _CONFIGURATION)
         self._rsyncd = self._target.popen(["rsync", "--daemon", "--no-detach", "--config", "/etc/rsyncd-bench.conf"])
         wait_until_served(self._target, PORT)
@@ -109,7 +107,11 @@ class CheckpointRsyncMover:
 
     def _dump(self, *options: str) -> None:
         command = ["runc", "checkpoint", *options, "--tcp-established", "--file-locks"]
-        self._source.exec([*command, "--image-path", IMAGES, "--work-path", WORK, NAME], timeout=TRANSFER_S_MAX)
+        command += ["--image-path", IMAGES, "--work-path", WORK, NAME]
+        done = self._source.exec(command, timeout=TRANSFER_S_MAX, check=False)
+        if done.returncode != 0:
+            reasons = self._source.exec(f"grep Error {WORK}/dump.log | tail -n 5", check=False).stdout
+            raise LabError(f"runc checkpoint ended with {done.returncode}: {reasons.strip()}")
 
     def _sync(self) -> None:
         options = ["--archive", "--hard-links", "--inplace", "--no-whole-file", "--delete"]
@@ -133,8 +135,9 @@ class CheckpointRsyncMover:
         if rsyncd is not None:
             rsyncd.terminate()
             rsyncd.wait()
+        restore_connections_closed((self._source, self._target), closed=False)
         for host in (self._source, self._target):
-            host.exec(["rm", "-rf", BUNDLE, IMAGES, WORK, _CRIU])
+            host.exec(["rm", "-rf", BUNDLE, IMAGES, WORK])
 
 
 def bundle_spec(spec: dict[str, object], workload: Workload, cgroup: str) -> dict[str, object]:
@@ -149,9 +152,9 @@ def bundle_spec(spec: dict[str, object], workload: Workload, cgroup: str) -> dic
         *(f"{name}={content}" for name, content in workload.environment),
     ]
     process["capabilities"] = {kind: list(_CAPABILITIES) for kind in ("bounding", "effective", "permitted")}
-    process["rlimits"] = [{"type": "RLIMIT_NOFILE", "hard": 65536, "soft": 65536}]
+    # Those of the host's init: to raise them takes a capability that machines may lack.
+    process.pop("rlimits", None)
     value["root"]["readonly"] = False
-    value["annotations"] = {"org.criu.config": _CRIU}
     linux["namespaces"] = [each for each in linux["namespaces"] if each["type"] not in ("network", "cgroup")]
     linux["cgroupsPath"] = f"{cgroup}/{NAME}"
     result: dict[str, object] = value

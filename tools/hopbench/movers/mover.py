@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -73,6 +74,18 @@ def wait_until_served(host: Host, port: int, sockets_of: str = "/proc/net/tcp /p
         return port in listening_ports(host.exec(f"cat {sockets_of}", check=False).stdout)
 
     wait_for(serves, f"port {port} of {host.name} is served", SERVES_S_MAX, 0.05)
+
+
+CRIU_OF_RUNC = "/etc/criu/runc.conf"
+
+
+def restore_connections_closed(hosts: Iterable[Host], *, closed: bool) -> None:
+    """Have every CRIU that runc starts restore connections closed, as the address is another one; or no longer."""
+    for host in hosts:
+        if closed:
+            host.write(CRIU_OF_RUNC, "tcp-close\n")
+        else:
+            host.exec(["rm", "-f", CRIU_OF_RUNC])
 
 
 def send_file(source: Host, target: Host, path: str) -> None:

@@ -12,7 +12,7 @@ from hopbench.workloads import Workload
 from hoplab import Host
 from hoplab.preparation import prepare_image
 
-from .mover import NAME, SPACE, Moved, send_file, wait_until_served
+from .mover import NAME, SPACE, Moved, restore_connections_closed, send_file, wait_until_served
 
 ARCHIVE = f"{SPACE}/checkpoint.tar.zst"
 STORAGE = f"{SPACE}/podman"
@@ -40,6 +40,8 @@ class PodmanMover:
                 host.feed(["sh", "-c", f"cat > {SPACE}/image.tar"], file)
             image = self._podman(host, "load", "--quiet", "--input", f"{SPACE}/image.tar").rpartition(" ")[2]
             host.exec(["rm", f"{SPACE}/image.tar"])
+        # runc has no option for it, so podman's --tcp-close does not work with runc.
+        restore_connections_closed((self._source, self._target), closed=True)
         options = [word for name, value in workload.environment for word in ("--env", f"{name}={value}")]
         parent = ("--cgroup-parent", self._source.cgroup)
         self._podman(self._source, "run", "--detach", "--name", NAME, "--network", "host", *parent, *options, image)
@@ -54,7 +56,7 @@ class PodmanMover:
         dump = ("--export", ARCHIVE, "--compress", "zstd", "--tcp-established", "--file-locks")
         self._podman(self._source, "container", "checkpoint", *dump, NAME)
         send_file(self._source, self._target, ARCHIVE)
-        self._podman(self._target, "container", "restore", "--import", ARCHIVE, "--tcp-close", "--file-locks")
+        self._podman(self._target, "container", "restore", "--import", ARCHIVE, "--file-locks")
         ended = time.monotonic()
         return Moved(ended - began, ended)
 
@@ -64,6 +66,7 @@ class PodmanMover:
 
     def clean(self) -> None:
         """See :class:`.mover.Mover`."""
+        restore_connections_closed((self._source, self._target), closed=False)
         for host in (self._source, self._target):
             self._podman(host, "rm", "--force", "--time", "0", "--all", check=False)
             self._podman(host, "rmi", "--force", "--all", check=False)

@@ -116,9 +116,10 @@ class CheckpointRsyncMover:
     def _sync(self) -> None:
         options = ["--archive", "--hard-links", "--inplace", "--no-whole-file", "--delete"]
         options += ["--compress", "--compress-choice=zstd", "--compress-level=3"]
-        for folder in (IMAGES, f"{BUNDLE}/rootfs"):
+        # By size and second two dumps can look the same and are not.
+        for folder, told_apart in ((IMAGES, "--ignore-times"), (f"{BUNDLE}/rootfs", "--modify-window=-1")):
             place = f"rsync://{self._target.name}:{PORT}/fast{folder.removeprefix(SPACE)}/"
-            self._source.exec(["rsync", *options, f"{folder}/", place], timeout=TRANSFER_S_MAX)
+            self._source.exec(["rsync", *options, told_apart, f"{folder}/", place], timeout=TRANSFER_S_MAX)
 
     def cpu_s(self) -> float:
         """Of all commands, with what they waited for."""

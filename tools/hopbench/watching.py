@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from hoplab import Host, LabError
+from hoplab.processes import wait_for
 
 from .deployed import ENVIRONMENT, program
 
@@ -61,6 +62,8 @@ class Watching:
         self._process.communicate()
 
 
+MAKE_S_MAX = 120.0
+
 _PGBENCH = """\
 while :; do
     for host in "$@"; do
@@ -80,7 +83,13 @@ class Pgbench:
 
     def __init__(self, client: Host, hosts: list[str], scale: int) -> None:
         make = '"$(ls -d /usr/lib/postgresql/*/bin | tail -n 1)/pgbench" -i -q -s "$2" -h "$1" -U postgres postgres'
-        client.exec(["sh", "-c", make, "sh", hosts[0], str(scale)])
+
+        def made() -> bool:
+            # A server that listens may still refuse for a while: it is starting up.
+            command = ["sh", "-c", make, "sh", hosts[0], str(scale)]
+            return client.exec(command, check=False, timeout=MAKE_S_MAX).returncode == 0
+
+        wait_for(made, "pgbench has its tables", MAKE_S_MAX, 0.2)
         self._process = client.popen(["sh", "-c", _PGBENCH, "sh", *hosts], start_new_session=True)
 
     def __enter__(self) -> Self:

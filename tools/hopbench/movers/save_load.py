@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 
 from hopbench.usage import children_cpu_s
@@ -41,7 +42,7 @@ class SaveLoadMover:
         source.docker("stop", "--signal", "SIGINT", "--timeout", "2", NAME)
         source.docker("commit", NAME, IMAGE)
         load = f"nc -l -p {TRANSFER_PORT} | zstd -dc | docker load --quiet"
-        with target.popen(["sh", "-c", load]) as listener:
+        with target.popen(["sh", "-c", load], stdout=subprocess.DEVNULL) as listener:
             try:
                 wait_until_served(target, TRANSFER_PORT)
                 save = f"docker save {IMAGE} | zstd -3 -T0 -c | nc -N {target.name} {TRANSFER_PORT}"

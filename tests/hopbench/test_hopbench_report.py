@@ -11,7 +11,7 @@ from hopbench_support import floor, row
 from hopbench.charts import Series, decades, line_chart, stacked_bars, timeline
 from hopbench.figures import Row
 from hopbench.judging import judge
-from hopbench.report import html, markdown
+from hopbench.report import chart_of_gaps, html, markdown
 from hopbench.scenarios import PODMAN, Link
 
 ROWS = [
@@ -74,6 +74,11 @@ def test_the_paper_s_figures_are_drawn_beside_ours() -> None:
     told = [element.text for element in first.iter() if element.tag.endswith("title")]
     assert "the paper's downtime: 5, 48.1" in told
     assert "streamhop: 20, 0.5" in told
+
+
+def test_the_chart_of_vision_stands_alone() -> None:
+    assert ET.fromstring(chart_of_gaps(ROWS)).attrib["aria-label"].startswith("vision: longest gap")  # noqa: S314 - ours
+    assert chart_of_gaps([]) == ""
 
 
 @pytest.mark.parametrize("rows", [[], [row(failed="x")]])

@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -59,7 +59,7 @@ class Bench:
     def __init__(self, name: str, runs: Sequence[Run], say: Say = lambda _: None) -> None:
         self._say = say
         self._stack = ExitStack()
-        self._shaped = Link()
+        self._shaped: Link | None = Link()
         self._own: tuple[bool, StreamhopMover] | None = None
         services = [workload_of(run.scenario).service for run in runs if run.scenario.family is not Family.WIRE]
         for service in {each.name: each for each in services}.values():
@@ -103,18 +103,20 @@ class Bench:
 
     def run(self, run: Run) -> list[Row]:
         """Carry out one run; a row, or several of ``wire``. A run that fails is a row that says why."""
-        self._shape(run.link)
-        if run.scenario.family is Family.WIRE:
-            return list(self._wire(run))
         try:
-            return [self._move(run)]
+            self._shape(run.link)
+            if run.scenario.family is not Family.WIRE:
+                return [self._move(run)]
         except Failures as error:
-            # The daemons may be in the middle of something: the next run gets new ones.
-            self._close_own()
+            # The daemons may be in the middle of something: the next run gets new ones; what does not end is killed.
+            with suppress(LabError):
+                self._close_own()
             return [_failed(run, error)]
+        return list(self._wire(run))
 
     def _shape(self, link: Link) -> None:
         if link != self._shaped:
+            self._shaped = None  # until it is measured to be so
             self._lab.link(SOURCE, TARGET).shape(rate=link.bit_per_s, rtt=link.rtt_s)
             self._shaped = link
 

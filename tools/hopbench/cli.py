@@ -15,12 +15,12 @@ from hoplab import LabError
 from .bench import Bench, lab_name
 from .figures import Row, RowsError, decode_rows, encode_rows
 from .judging import Verdict, encode_verdicts, judge
-from .report import html, markdown
+from .report import chart_of_gaps, html, markdown
 from .scenarios import PEERS, SCENARIOS, ChoiceError, Run, plan
 
 BUILD = Path("build")
 ROWS, VERDICTS = "bench-rows.json", "bench.json"
-TABLE, PAGE = "bench.md", "bench.html"
+TABLE, PAGE, CHART = "bench.md", "bench.html", "bench.svg"
 
 console = Console(stderr=True)
 
@@ -122,6 +122,8 @@ def write_results(rows: list[Row], machine: dict[str, str], build: Path) -> list
     (build / VERDICTS).write_text(json.dumps(encode_verdicts(verdicts), indent=1) + "\n")
     (build / TABLE).write_text(markdown(rows, verdicts, machine))
     (build / PAGE).write_text(html(rows, verdicts, machine))
+    if chart := chart_of_gaps(rows):
+        (build / CHART).write_text(chart)
     return verdicts
 
 

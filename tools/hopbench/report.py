@@ -110,6 +110,11 @@ def _markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(_one_line(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+def chart_of_gaps(rows: Sequence[Row]) -> str:
+    """The longest gaps of vision against bandwidth beside the paper's, as an SVG file; empty if there are none."""
+    return _over_bandwidth(rows, Family.VISION, "gap_s")
+
+
 def html(rows: Sequence[Row], verdicts: Sequence[Verdict], machine: Mapping[str, Any]) -> str:
     """One page with the charts inside."""
     charts = [

@@ -62,6 +62,7 @@ def test_a_page_has_its_charts_inside_and_needs_nothing_else() -> None:
         "vision: total against bandwidth",
         "bytes on the wire by kind",
         "one move: vision at 5 Mbit/s, 50 ms",
+        "one move: vision at 5 Mbit/s, 50 ms, while frozen",
     ]
     assert "a &lt;b&gt; &amp; c" in page
     assert "&lt;it&gt;" in page

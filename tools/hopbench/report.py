@@ -122,7 +122,7 @@ def html(rows: Sequence[Row], verdicts: Sequence[Verdict], machine: Mapping[str,
         for family in (Family.VISION, Family.VISION_QUIET, Family.BUSYBOX, Family.REDIS_WRITE, Family.POSTGRES)
         for chart in (_over_bandwidth(rows, family, "gap_s"), _over_bandwidth(rows, family, "total_s"))
     ]
-    charts += [_bytes_chart(rows), _timeline_chart(rows)]
+    charts += [_bytes_chart(rows), *_timeline_charts(rows)]
     body = [
         "<h1>Bench</h1>",
         f"<p>{escape(_machine_line(machine))}</p>",
@@ -203,12 +203,19 @@ def _short(link: Link) -> str:
     return "unshaped" if link.mbit_per_s is None else f"{link.mbit_per_s:g} Mbit/s"
 
 
-def _timeline_chart(rows: Sequence[Row]) -> str:
-    """The phases of the first move of vision, else of the first move there is."""
+def _timeline_charts(rows: Sequence[Row]) -> list[str]:
+    """The phases of the first move of vision, else of the first move there is; and those while frozen by themselves."""
     moves = [row for row in rows if row.who == STREAMHOP and row.timeline]
     moves.sort(key=lambda row: BY_NAME[row.scenario].family is not Family.VISION)
     if not moves:
-        return ""
+        return []
     row = moves[0]
     lanes = [(str(each["phase"]), float(each["at_s"]), float(each["seconds"])) for each in row.timeline]
-    return timeline(f"one move: {row.scenario} at {row.link}", lanes)
+    title = f"one move: {row.scenario} at {row.link}"
+    names = [name for name, _, _ in lanes]
+    if "freeze" not in names:
+        return [timeline(title, lanes)]
+    frozen = [lane for lane in lanes[names.index("freeze") :] if lane[0] != "finish"]
+    frozen_at_s = frozen[0][1]
+    while_frozen = [(name, at_s - frozen_at_s, length_s) for name, at_s, length_s in frozen]
+    return [timeline(title, lanes), timeline(f"{title}, while frozen", while_frozen)]

@@ -9,7 +9,7 @@ STAMP := $(VENV)/.complete
 APT := debootstrap iproute2 nftables procps gcc libc6-dev ca-certificates util-linux python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test test-unit test-lab sim fuzz lab-endurance lab-faults check format clean
+.PHONY: help setup prepare demo test test-unit test-lab sim fuzz lab-endurance lab-faults bench check format clean
 
 MINUTES ?= 10
 
@@ -52,12 +52,15 @@ sim: setup ## simulate moves under faults: N seeds from SEED on; TRACE=1 prints 
 lab-faults: prepare ## the failure matrix on real hosts (REPEAT=5 CELLS= SEED=0 JOBS=2); writes build/faults.json
 	REPEAT=$(REPEAT) CELLS=$(CELLS) SEED=$(SEED) JOBS=$(JOBS) $(BIN)/python -m faults
 
+bench: prepare ## measure moves beside what one could use instead (QUICK=1: ten minutes; SCENARIOS= PEERS=all REPEAT=3); build/bench.*
+	$(BIN)/hopbench run $(SCENARIOS) --peers $(or $(PEERS),all) --repeat $(or $(REPEAT),$(if $(QUICK),1,3)) $(if $(QUICK),--quick)
+
 check: setup ## style, types, import directions, duplicated code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pylint --disable=all --enable=duplicate-code streamhop protocol/streamhop_protocol tools/hoplab tools/hopsim tools/faults
+	$(BIN)/pylint --disable=all --enable=duplicate-code streamhop protocol/streamhop_protocol tools/hoplab tools/hopsim tools/faults tools/hopbench
 
 format: setup ## let ruff lay out the code
 	$(BIN)/ruff check --fix .

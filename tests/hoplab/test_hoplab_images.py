@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hoplab.images import Layer, write_archive, write_layer
+from hoplab.images import Layer, image_recipe, write_archive, write_layer
+from hoplab.services import Service, find_service
 
 FAR_FUTURE_S = 4e9
 
@@ -92,3 +93,18 @@ def test_an_archive_is_an_oci_layout_with_dockers_manifest(tmp_path: Path) -> No
     manifest = json.loads(files["blobs/sha256/" + entry["digest"].removeprefix("sha256:")])
     assert manifest["config"]["digest"].removeprefix("sha256:") in docker["Config"]
     assert manifest["layers"][0]["size"] == len(content)
+
+
+def test_python_packages_are_part_of_a_recipe_only_where_there_are_some() -> None:
+    """Images that have none keep the names that they have in caches."""
+    plain = image_recipe({}, find_service("redis"))
+    assert "python" not in plain["service"]
+    own = Service("own", (), ("/bin/true",), 80, wheels=("numpy",), sources=("pure",))
+    assert image_recipe({}, own)["service"]["python"] == {"wheels": ("numpy",), "sources": ("pure",)}
+
+
+def test_a_service_of_one_s_own_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "start").write_text("#!/bin/sh\n")
+    own = Service("own", (), ("/start",), 80, files={"/start": str(tmp_path / "start")})
+    assert find_service(own) is own
+    assert own.contents() == {"/start": "#!/bin/sh\n"}

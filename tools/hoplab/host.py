@@ -20,7 +20,7 @@ from .images import BASE_IMAGE
 from .namespaces import inside
 from .preparation import prepare_image
 from .processes import ProcessId, wait_for
-from .services import find_service, load_image, run_service
+from .services import Service, find_service, load_image, run_service
 from .settings import Settings, cgroup_parent, netns_name, netns_path
 from .units import parse_size
 
@@ -54,6 +54,11 @@ class Host:
 
     def __repr__(self) -> str:
         return f"Host({self.name!r} of {self._lab.name!r})"
+
+    @property
+    def cgroup(self) -> str:
+        """The cgroup below which its containers are; what is put there goes down with the host."""
+        return cgroup_parent(self._lab.name, self.name)
 
     @property
     def state(self) -> HostState:
@@ -208,8 +213,10 @@ class Host:
 
     # Services
 
-    def load(self, service: str) -> str:
+    def load(self, service: str | Service) -> str:
         """Load a service's image (redis, nginx, postgres, python; or ``base``); returns the image's name.
+
+        :param service: one of the lab's, or one of the caller's own.
 
         :raises UsageError: there is no such service.
         """
@@ -219,10 +226,11 @@ class Host:
         return image
 
     def service(
-        self, service: str, *, name: str | None = None, publish: bool = True, options: Sequence[str] = ()
+        self, service: str | Service, *, name: str | None = None, publish: bool = True, options: Sequence[str] = ()
     ) -> str:
         """Start a service in a container and wait until it serves; returns the container's ID.
 
+        :param service: one of the lab's, or one of the caller's own.
         :param name: of the container; the service's by default.
         :param publish: make its port reachable at the host's address.
         :param options: more options for ``docker run``.

@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from .debian import Overlay, install
-from .services import Service
+from .python_site import install_packages
+from .rootfs import python_version
+from .services import PYTHON_SITE, Service
 
 BASE_IMAGE = "hoplab-base:1"
 _RECIPE_VERSION = 1
@@ -59,10 +61,12 @@ def image_recipe(base: dict[str, Any], service: Service | None) -> dict[str, Any
             "packages": service.packages,
             "command": service.command,
             "port": service.port,
-            "files": service.sources(),
+            "files": service.contents(),
             "before": service.before,
             "volatile": service.volatile,
         }
+        if service.wheels or service.sources:
+            recipe["service"]["python"] = {"wheels": service.wheels, "sources": service.sources}
     return recipe
 
 
@@ -255,8 +259,12 @@ def make_service_image(target: Path, base: Path, base_image: Path, service: Serv
     for path, text in service.before.items():
         _write(overlay.upper / path[1:], text)
     install(overlay, service.packages)
-    for path, text in service.sources().items():
+    for path, text in service.contents().items():
         _write(overlay.upper / path[1:], text)
+    if service.wheels or service.sources:
+        install_packages(
+            overlay.upper / PYTHON_SITE[1:], python_version(overlay), wheels=service.wheels, sources=service.sources
+        )
     for path in service.volatile:
         (overlay.upper / path[1:]).mkdir(parents=True, exist_ok=True)
     layer = write_layer(overlay.upper, target / "layer.tar", since_s)

@@ -72,8 +72,10 @@ def prepare(where: Settings | None = None, report: Report = _silent) -> Prepared
     return Prepared(root, site)
 
 
-def prepare_image(name: str, where: Settings | None = None, report: Report = _silent) -> Path:
+def prepare_image(name: str | Service, where: Settings | None = None, report: Report = _silent) -> Path:
     """The archive of a service's image, for ``docker load``; ``base`` names the image all others are made from.
+
+    :param name: one of the lab's services, or a service of the caller's own.
 
     :raises UsageError: there is no such service.
     :raises LabError: it cannot be made.

@@ -6,6 +6,8 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +44,36 @@ def make_site(target: Path, requirements: Path, python_version: str) -> None:
 
     :raises LabError: pip cannot.
     """
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--target", str(target)]
-    command += ["--python-version", python_version, "--only-binary=:all:", "--implementation", "cp"]
+    _pip(*_install_for(target, python_version), "--requirement", str(requirements))
+
+
+def install_packages(target: Path, python_version: str, *, wheels: Sequence[str], sources: Sequence[str]) -> None:
+    """Install packages into ``target`` for another Python than this one.
+
+    :param wheels: packages, with what they need, of which there are wheels.
+    :param sources: packages of which there is only the source; they are built by this machine's Python, without what
+        they need, and must be pure Python and data.
+    :raises LabError: pip cannot.
+    """
+    with tempfile.TemporaryDirectory(prefix="hoplab-wheels-") as built:
+        if sources:
+            _pip("wheel", "--quiet", "--no-deps", "--wheel-dir", built, *sources)
+        made = [str(path) for path in sorted(Path(built).glob("*.whl"))]
+        _pip(*_install_for(target, python_version), *wheels, *made)
+
+
+def _install_for(target: Path, python_version: str) -> list[str]:
+    arguments = ["install", "--quiet", "--no-compile", "--target", str(target)]
+    arguments += ["--python-version", python_version, "--only-binary=:all:", "--implementation", "cp"]
     for glibc in _GLIBC:
-        command += ["--platform", f"{glibc}_{platform.machine()}"]
-    command += ["--requirement", str(requirements)]
+        arguments += ["--platform", f"{glibc}_{platform.machine()}"]
+    return arguments
+
+
+def _pip(*arguments: str) -> None:
+    """:raises LabError: it failed."""
+    command = [sys.executable, "-m", "pip", *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     if ended.returncode != 0:
         errors = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")]
-        raise LabError(
-            f"pip cannot fetch the hosts' packages: {' | '.join(errors or ended.stderr.splitlines())[-500:]}"
-        )
+        raise LabError(f"pip cannot fetch Python packages: {' | '.join(errors or ended.stderr.splitlines())[-500:]}")

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from .debian import SUITE, debootstrap, install, require_tools, run_in
+from .debian import SUITE, Overlay, debootstrap, install, require_tools, run_in
 from .errors import LabError
 
 HOST_PACKAGES = (
@@ -75,7 +75,7 @@ def make_root(target: Path, base: Path) -> None:
         _install_shim(target)
 
 
-def python_version(root: Path) -> str:
+def python_version(root: Path | Overlay) -> str:
     """Version of the tree's Python as ``major.minor``."""
     return run_in(root, ["python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
 

@@ -17,6 +17,9 @@ _LISTEN = "0A"
 _ANY = "0.0.0.0"  # noqa: S104 - inside a container, to be reached from outside it
 _FILES = Path(__file__).with_name("service_files")
 
+PYTHON_SITE = "/opt/python"
+"""Where an image has its Python packages that are not Debian's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -27,7 +30,7 @@ class Service:
     command: tuple[str, ...]
     port: int
     files: dict[str, str] = field(default_factory=dict)
-    """Path in the image -> file beside this module; executable where it begins with ``#!``."""
+    """Path in the image -> file in ``service_files``, or an absolute path; executable where it begins with ``#!``."""
 
     before: dict[str, str] = field(default_factory=dict)
     """Path in the image -> text that is there before the packages are installed."""
@@ -38,12 +41,18 @@ class Service:
     volatile: tuple[str, ...] = ()
     """Directories to make, which packages expect the boot to make."""
 
+    wheels: tuple[str, ...] = ()
+    """Python packages besides, as pip names them, in :data:`PYTHON_SITE`; there must be wheels of them."""
+
+    sources: tuple[str, ...] = ()
+    """Python packages likewise of which there is only the source; pure Python and data."""
+
     @property
     def image(self) -> str:
         """Name and tag of its image."""
         return f"hoplab-{self.name}:1"
 
-    def sources(self) -> dict[str, str]:
+    def contents(self) -> dict[str, str]:
         """Path in the image -> content."""
         return {path: (_FILES / name).read_text() for path, name in self.files.items()}
 
@@ -84,8 +93,13 @@ _ALL = (
 SERVICES = {service.name: service for service in _ALL}
 
 
-def find_service(name: str) -> Service:
-    """:raises UsageError: there is no such service."""
+def find_service(name: str | Service) -> Service:
+    """The service of that name; one that is not of the lab's is taken as it is.
+
+    :raises UsageError: there is no such service.
+    """
+    if isinstance(name, Service):
+        return name
     if name not in SERVICES:
         raise UsageError(f"there is no service {name!r}: {', '.join(SERVICES)}")
     return SERVICES[name]

@@ -1,0 +1,64 @@
+"""Programs that hosts lack and rivals need, from Debian; made once, when a run first asks for them."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import tarfile
+from pathlib import Path
+
+from hoplab import Host, prepare
+from hoplab.cache import Cache, recipe_key
+from hoplab.debian import Overlay, install, run_in
+from hoplab.rootfs import root_recipe
+from hoplab.settings import settings
+
+EDGE_TOOLS = ("iperf3", "netcat-openbsd", "openssh-client", "openssh-server", "podman", "rsync", "zstd")
+CLIENT_TOOLS = ("postgresql",)
+"""For pgbench."""
+
+_TAKEN = ("etc", "usr")
+_VERSION = 1
+
+
+def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Leave out what an overlay marks as deleted, and keys that each host makes for itself."""
+    return None if member.ischr() or "/ssh_host_" in member.name else member
+
+
+def tools_archive(packages: tuple[str, ...]) -> Path:
+    """What Debian packages add to a host's root file system, as a tar archive; made if the cache lacks it.
+
+    :raises LabError: they cannot be installed.
+    """
+    root = prepare().root
+
+    def make(target: Path) -> None:
+        overlay = Overlay(root, target / "upper", target / "work", target / "merged")
+        for directory in (overlay.upper, overlay.work, overlay.merged):
+            directory.mkdir()
+        # The root file system has no lists, and those it was made from may be old by now.
+        run_in(overlay, ["apt-get", "-q", "-o", "Acquire::Check-Valid-Until=false", "update"])
+        install(overlay, packages)
+        for name in ("hosts", "hostname", "resolv.conf"):
+            (overlay.upper / "etc" / name).unlink(missing_ok=True)
+        with tarfile.open(target / "files.tar", "w") as archive:
+            for name in _TAKEN:
+                if stat.S_ISDIR((overlay.upper / name).lstat().st_mode):
+                    archive.add(overlay.upper / name, arcname=name, filter=_plain)
+        for directory in (overlay.upper, overlay.work, overlay.merged):
+            shutil.rmtree(directory)
+
+    recipe = {"version": _VERSION, "root": root_recipe(), "packages": packages}
+    cache = Cache(settings().cache, lambda _: None)
+    return cache.get("bench-tools", recipe_key(recipe), make, "programs for the bench") / "files.tar"
+
+
+def install_tools(host: Host, packages: tuple[str, ...]) -> None:
+    """Put the packages into a host.
+
+    :raises LabError: they cannot be had, or the host cannot take them.
+    """
+    with tools_archive(packages).open("rb") as file:
+        host.feed(["tar", "-x", "-C", "/", "--keep-directory-symlink"], file)
+    host.exec(["ldconfig"])

@@ -1,0 +1,95 @@
+"""One file over a session of the protocol, and nothing else. Runs in the hosts; with or without TLS.
+
+``receive FILE [IDENTITY PEER]`` says ``ready`` and serves one session after the other, each file over the one before;
+``send HOST FILE [IDENTITY PEER]`` prints the seconds from dialing until the target has all of it. IDENTITY is the
+directory of a device's certificate, PEER the certificate of the other side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import sys
+import time
+from pathlib import Path
+
+import uvloop
+
+from streamhop.identity import load_or_create
+from streamhop.net import (
+    KnownPeer,
+    NetConfig,
+    PeerSession,
+    Security,
+    SessionLost,
+    client_context,
+    dial,
+    serve,
+    server_context,
+)
+from streamhop_protocol.messages import StreamKind
+
+PORT = 7501
+PIECE_BYTES = 1 << 20
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _security(identity: Path, peer: Path, *, server: bool) -> Security:
+    own, pem = load_or_create(identity), peer.read_text()
+    expected = ssl.PEM_cert_to_DER_cert(pem)
+    context = (server_context if server else client_context)(own.certificate, own.key, pem)
+    return Security(context, lambda certificate: KnownPeer("peer", "peer") if certificate == expected else None)
+
+
+async def receive(target: Path, security: Security | None) -> None:
+    """Take files for ever."""
+
+    async def on_session(session: PeerSession) -> None:
+        try:
+            stream = await session.accept_stream()
+            with target.open("wb", buffering=0) as file:
+                async for chunk in stream:
+                    file.write(chunk.data)
+            await stream.done()
+            await session.receive()  # the other side ends it
+        except SessionLost:
+            pass
+
+    async with await serve("0.0.0.0", PORT, NetConfig(), name="target", on_session=on_session, security=security):  # noqa: S104
+        _say("ready")
+        await asyncio.Event().wait()
+
+
+async def send(host: str, source: Path, security: Security | None) -> None:
+    """Send one file."""
+    began = time.monotonic()
+    async with await dial(host, PORT, NetConfig(), name="source", security=security) as session:
+        stream = await session.open_stream(StreamKind.LAYER, {"digest": "sha256:" + "0" * 64, "offset": 0})
+        with source.open("rb", buffering=0) as file:
+            while piece := file.read(PIECE_BYTES):
+                await stream.write(piece)
+        await stream.finish()
+        seconds = time.monotonic() - began
+    _say(json.dumps({"seconds": seconds, "wire_bytes": stream.wire_bytes}))
+
+
+def main() -> None:
+    """Entry of the program."""
+    command, *words = sys.argv[1:]
+    server = command == "receive"
+    names = words[: 1 if server else 2]
+    rest = words[len(names) :]
+    security = _security(Path(rest[0]), Path(rest[1]), server=server) if rest else None
+    if server:
+        uvloop.run(receive(Path(names[0]), security))
+    else:
+        uvloop.run(send(names[0], Path(names[1]), security))
+
+
+if __name__ == "__main__":
+    main()

@@ -29,7 +29,7 @@ _WHERE = {
     "frozen": "it is here, but still frozen",
     "paused": "it is here, paused",
     "ended": "it has ended here",
-    "nowhere": "it runs nowhere; the frozen copy is kept and the daemon goes on asking the peer",
+    "nowhere": "the frozen copy here is kept, the daemon goes on asking; do not unpause it: it may run at the target",
 }
 
 
@@ -129,7 +129,10 @@ def _tell(container: str, result: dict[str, Any], form: str, role: str = "source
             f"it runs at {result['target']}",
             exit_code=result["exit_code"],
         )
-    what = "was not moved" if role == "source" else "did not come here"
+    if result["outcome"] == "in_doubt":
+        what = "may have been moved, or not"
+    else:
+        what = "was not moved" if role == "source" else "did not come here"
     where = _WHERE.get(result["runs_at"], "") if role == "source" else ""
     complain(f"{container} {what}: {result['reason']}", where, result["fix"], exit_code=result["exit_code"])
 
@@ -163,8 +166,12 @@ def wait(client: ControlClient, move: tuple[str, ...], patience: float, form: st
 
     The exit code is that of the first which did not go well.
     """
-    found = ask(lambda: [find_move(client, text, patience) for text in move])
-    rows = ask(lambda: [wait_for_end(client, one, patience) for one in found])
+    try:
+        found = ask(lambda: [find_move(client, text, patience) for text in move])
+        rows = ask(lambda: [wait_for_end(client, one, patience) for one in found])
+    except KeyboardInterrupt:
+        click.echo("left; the daemon goes on with it", err=True)
+        sys.exit(exit_codes.INTERRUPTED)
     _list(rows, form)
     sys.exit(next((row["result"]["exit_code"] for row in rows if row["result"]["exit_code"]), 0))
 

@@ -245,7 +245,7 @@ class OutgoingMove:
                     raise NoConvergenceError(
                         f"the predicted downtime is {verdict.predicted_downtime_s:.2f} s "
                         f"({verdict.predicted.fixed_s:.2f} s of it without sending a byte), more than the "
-                        f"{self._options.downtime_s_max:.2f} s asked for, and {verdict.reason}",
+                        f"{self._options.downtime_s_max:.3g} s asked for, and {verdict.reason}",
                         "allow a longer --max-downtime, or say --on-no-converge go",
                     )
                 if verdict.decision is Decision.FREEZE:

@@ -149,5 +149,6 @@ class Retreat:
 def _in_doubt(cause: MoveError) -> InDoubtError:
     return InDoubtError(
         f"GO was sent and the peer has not confirmed it: {cause.reason}",
-        "restore the link: the daemon goes on asking and finishes by itself",
+        "restore the link: the daemon goes on asking and finishes by itself; if the target is lost for good: streamhop "
+        "handover ls, streamhop handover reclaim",
     )

@@ -15,7 +15,10 @@ class NetConfig:
     """Payload connections of a session that this side dials, 1 to 15."""
 
     handshake_s_max: float = 5.0
-    """From connecting to the session being complete; the listener counts it from accepting each connection."""
+    """How long a listener waits, from accepting each connection, for the handshake to be over."""
+
+    dial_s_max: float = 15.0
+    """From connecting to the session being complete: half a dozen round trips lie inside, long ones by satellite."""
 
     ping_interval_s: float = 2.0
     """How often the peer is asked for a sign of life."""

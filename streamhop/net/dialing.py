@@ -108,12 +108,16 @@ async def _handshake(dialer: _Dialer, address: tuple[str, int], name: str) -> Pe
         raise UnexpectedError("JOINED instead of WELCOME")
     rtt_s = control.heard_at - control.made_at
     join = Join(session=welcome.session, token=welcome.token)
-    payloads = [await dialer.connect(control.peer_address, join) for _ in range(config.connections)]
-    for channel in payloads:
-        await _answer(channel)
+    payloads = await asyncio.gather(*(_joined(dialer, control.peer_address, join) for _ in range(config.connections)))
     session = Session(dialer=True, streams_max_in=config.streams_max, streams_max_out=welcome.streams_max)
     peer = control.peer or KnownPeer(welcome.name, welcome.name)
     return PeerSession(config, session, (control, payloads), peer, rtt_s)
+
+
+async def _joined(dialer: _Dialer, address: tuple[str, int], join: Join) -> Channel:
+    channel = await dialer.connect(address, join)
+    await _answer(channel)
+    return channel
 
 
 async def dial(host: str, port: int, config: NetConfig, *, name: str, security: Security | None = None) -> PeerSession:
@@ -132,7 +136,7 @@ async def dial(host: str, port: int, config: NetConfig, *, name: str, security: 
     dialer = _Dialer(config, security)
     complete = False
     try:
-        async with asyncio.timeout(config.handshake_s_max):
+        async with asyncio.timeout(config.dial_s_max):
             session = await _handshake(dialer, (host, port), name)
         complete = True
     except ssl.SSLError as error:
@@ -146,7 +150,7 @@ async def dial(host: str, port: int, config: NetConfig, *, name: str, security: 
         told = f"{host}:{port} closed the connection: it may not be paired with this host"
         raise (UntrustedError if dialer.alerted else ClosedUnansweredError)(told) from error
     except TimeoutError:
-        raise SessionLost(f"no answer from {host}:{port} within {config.handshake_s_max:g} s") from None
+        raise SessionLost(f"no answer from {host}:{port} within {config.dial_s_max:g} s") from None
     finally:
         if not complete:
             for channel in dialer.opened:

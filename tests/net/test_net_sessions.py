@@ -297,7 +297,7 @@ async def test_a_listener_that_never_answers() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         with pytest.raises(SessionLost, match="no answer"):
-            await dial("127.0.0.1", silent.getsockname()[1], NetConfig(handshake_s_max=0.1), name="edge-a")
+            await dial("127.0.0.1", silent.getsockname()[1], NetConfig(dial_s_max=0.1), name="edge-a")
 
 
 async def test_a_listener_of_another_kind() -> None:

@@ -30,7 +30,7 @@ from streamhop.handover.host import Host, kept_content
 from streamhop.handover.journal import Journal
 from streamhop.handover.moves import Moves
 from streamhop.handover.settling import recover
-from streamhop.handover.target_policy import check_policies
+from streamhop.handover.target_policy import check_policies, policies_for_nobody
 from streamhop.identity import IdentityError, PeerBook, PeerBookError, load_or_create, pinned_peers
 from streamhop.net import Listener, NetConfig, serve
 from streamhop.peering import Pairing, PeerDirectory, reachable_addresses
@@ -81,6 +81,8 @@ async def _run(config: Config) -> None:
         check_policies(config)
         identity = None if config.plaintext else load_or_create(config.state_dir / "identity")
         peers = PeerDirectory(config, identity, PeerBook(config.state_dir / "peers", pinned_peers(config)))
+        for name in policies_for_nobody(config, {*config.peers, *(peer.name for peer in peers.book)}):
+            log.warning("[policy.%s] is nobody's: no peer is called so here", name)
         host = Host(config, engine, journal, restores, peers, kept_content(config))
         unsettled = await recover(host)
         _remove_stray_files(config)

@@ -83,3 +83,5 @@ def _decide(client: ControlClient, move: str, role: str, form: str, *, fenced: b
     done = ask(lambda: client.change("POST", f"/v1/handovers/{row['move']}/{what}"))
     if form == "json":
         click.echo(json.dumps(done))
+        return
+    click.echo(f"{row['container']} goes on here; `streamhop wait {row['move'][:8]}` says when it does", err=True)

@@ -11,6 +11,9 @@ import click
 from .asking import ask, complain, format_option, print_table
 from .client import ControlClient
 
+KEY_DIGITS_MIN = 4
+"""As of a move's ID: what is removed must not be hit by chance."""
+
 
 @click.group()
 def kept() -> None:
@@ -47,8 +50,11 @@ def drop(client: ControlClient, key: str | None, everything: bool) -> None:
     """Remove what is kept under KEY, or its beginning."""
     if (key is None) == (not everything):
         raise click.UsageError("name a KEY from `streamhop kept ls`, or say --all")
+    if key is not None and len(key) < KEY_DIGITS_MIN:
+        raise click.UsageError(f"{key} is too short: give {KEY_DIGITS_MIN} digits of the KEY or more")
     found = [row["key"] for row in ask(lambda: client.get("/v1/kept")) if everything or row["key"].startswith(key)]
     if not everything and len(found) != 1:
         complain(f"{key} is the key of {len(found) or 'nothing'} that is kept", exit_code=1)
     for name in found:
         ask(partial(client.change, "DELETE", f"/v1/kept/{quote(name)}"))
+        click.echo(f"{name[:12]} is dropped", err=True)

@@ -12,7 +12,7 @@ The defaults grant what an ordinary ``docker run`` needs, and nothing that reach
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -70,6 +70,11 @@ def check_policies(config: Config) -> None:
     """
     for peer in ("", *(name for name, value in config.policy.items() if isinstance(value, dict))):
         policy_of(config, peer)
+
+
+def policies_for_nobody(config: Config, known: Collection[str]) -> list[str]:
+    """Peers that have a policy of their own and are none of ``known``: perhaps a name was written wrong."""
+    return [name for name, value in config.policy.items() if isinstance(value, dict) and name not in known]
 
 
 def _with(policy: TargetPolicy, asked: Mapping[str, Any], where: str) -> TargetPolicy:

@@ -174,8 +174,12 @@ class Pairing:
             try:
                 async with asyncio.timeout(EXCHANGE_S_MAX):
                     return await self._accept_at(address, token, name)
-            except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-                failures.append(f"{address}: {error or type(error).__name__}")
+            except asyncio.IncompleteReadError as error:
+                raise PairingError(
+                    f"{address} closed the connection: the token was used or has expired, or no pairing is open there"
+                ) from error
+            except (OSError, TimeoutError) as error:
+                failures.append(f"{address}: {str(error) or 'no answer'}")
         raise PairingError(f"the inviting host cannot be reached: {'; '.join(failures)}")
 
     async def _accept_at(self, address: Address, token: PairingToken, name: str | None) -> Peer:

@@ -9,7 +9,7 @@ import pytest
 
 from streamhop.config import Config, ConfigError
 from streamhop.content.container_config import AdmissionPolicy
-from streamhop.handover.target_policy import check_policies, policy_of
+from streamhop.handover.target_policy import check_policies, policies_for_nobody, policy_of
 
 
 def configured(text: str) -> Config:
@@ -66,3 +66,9 @@ def test_a_peers_own_policy_goes_over_the_general_one() -> None:
 def test_what_makes_no_sense_is_an_error(policy: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         check_policies(Config(policy=policy))
+
+
+def test_a_policy_whose_peer_is_not_known_is_noticed() -> None:
+    """P12: a name that was written wrong takes a rule away without a word."""
+    config = Config(policy={"accept": True, "edge-b": {"accept": False}, "egde-c": {"accept": False}})
+    assert policies_for_nobody(config, {"edge-b", "edge-c"}) == ["egde-c"]

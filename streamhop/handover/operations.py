@@ -301,7 +301,11 @@ class Operations:
             raise error from None
         if record is not None and record.state is State.DONE:
             return outgoing.report()
-        if record is not None and record.state is State.ABORTED and not record.details.get("owes_thaw"):
+        if record is not None and record.state is State.ABORTED:
+            if record.details.get("owes_thaw"):
+                raise StillFrozenError(
+                    "the target could not start it after GO, and here it is not given back whole yet"
+                )
             raise MoveError("the target could not start it after GO", "look at the target's log; it runs on here")
         raise error
 

@@ -89,7 +89,6 @@ def test_an_idle_redis_of_64_mb_is_away_for_less_than_700_ms(classic_edges: Edge
             return
         back, there = there, back
     raise AssertionError((tried, moved.report["timeline"], moved.report["target_timeline"]))
-    print(f"longest gaps: {gaps}")  # noqa: T201 - the figure is what one runs this for
 
 
 def test_only_missing_layers_are_sent_and_the_image_keeps_its_identity(edges: Edges) -> None:

@@ -38,34 +38,31 @@ async def move_with_reconnects(
     move = begin(FIRST_EPOCH)
     attempts, tries, down_since = 0, 0, 0.0
     last_connected: OutgoingMove | None = None
-    while True:
-        try:
-            return await move.run()
-        except asyncio.CancelledError:
-            await concluded(_forgo(last_connected))
-            raise
-        except (UnreachableError, UnpairedError) as error:
-            may_be_the_link = attempts > 0 and isinstance(error.__cause__, ClosedUnansweredError)
-            if isinstance(error, UnpairedError) and not may_be_the_link:
-                raise
-            now = time.monotonic()
-            if move.connected:
-                last_connected = move
-                attempts, tries, down_since = attempts + 1, 0, now
-            pause_s = PAUSES_S[min(tries, len(PAUSES_S) - 1)]
-            tries += 1
-            hopeless = not attempts or attempts >= ATTEMPTS_MAX or (move.connected and not move.may_be_repeated)
-            if hopeless or now - down_since + pause_s > patience_s:
-                raise
-            if move.connected:
-                events.emit("remark", text=f"{error.reason}; the container runs on here, trying to go on")
+    try:
+        while True:
             try:
+                return await move.run()
+            except (UnreachableError, UnpairedError) as error:
+                may_be_the_link = attempts > 0 and isinstance(error.__cause__, ClosedUnansweredError)
+                if isinstance(error, UnpairedError) and not may_be_the_link:
+                    raise
+                now = time.monotonic()
+                if move.connected:
+                    last_connected = move
+                    attempts, tries, down_since = attempts + 1, 0, now
+                pause_s = PAUSES_S[min(tries, len(PAUSES_S) - 1)]
+                tries += 1
+                hopeless = not attempts or attempts >= ATTEMPTS_MAX or (move.connected and not move.may_be_repeated)
+                if hopeless or now - down_since + pause_s > patience_s:
+                    raise
+                if move.connected:
+                    events.emit("remark", text=f"{error.reason}; the container runs on here, trying to go on")
                 await asyncio.sleep(pause_s)
-            except asyncio.CancelledError:
-                await concluded(_forgo(last_connected))
-                raise
-            tally.reconnects = attempts
-            move = begin(FIRST_EPOCH + attempts)
+                tally.reconnects = attempts
+                move = begin(FIRST_EPOCH + attempts)
+    except asyncio.CancelledError:
+        await concluded(_forgo(last_connected))
+        raise
 
 
 async def _forgo(last_connected: OutgoingMove | None) -> None:

@@ -108,10 +108,24 @@ async def _handshake(dialer: _Dialer, address: tuple[str, int], name: str) -> Pe
         raise UnexpectedError("JOINED instead of WELCOME")
     rtt_s = control.heard_at - control.made_at
     join = Join(session=welcome.session, token=welcome.token)
-    payloads = await asyncio.gather(*(_joined(dialer, control.peer_address, join) for _ in range(config.connections)))
+    payloads = await _payloads(dialer, control.peer_address, join)
     session = Session(dialer=True, streams_max_in=config.streams_max, streams_max_out=welcome.streams_max)
     peer = control.peer or KnownPeer(welcome.name, welcome.name)
     return PeerSession(config, session, (control, payloads), peer, rtt_s)
+
+
+async def _payloads(dialer: _Dialer, address: tuple[str, int], join: Join) -> list[Channel]:
+    """The payload connections, made at the same time: one after the other each would cost round trips of its own.
+
+    :raises: what the first of them failed with; the others are given up then.
+    """
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            joining = [tasks.create_task(_joined(dialer, address, join)) for _ in range(dialer.config.connections)]
+    except BaseExceptionGroup as failures:
+        # A connection that was closed together with the session says less than the one that says why.
+        raise min(failures.exceptions, key=lambda failure: isinstance(failure, SessionLost)) from None
+    return [task.result() for task in joining]
 
 
 async def _joined(dialer: _Dialer, address: tuple[str, int], join: Join) -> Channel:

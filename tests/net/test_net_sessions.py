@@ -11,8 +11,11 @@ import pytest
 from support.net_helpers import CONFIG, DEADLINE_S, Acceptors, two_peers, until
 
 from streamhop.net import NetConfig, PeerSession, SessionLost, dial, serve
+from streamhop.net.channel import Channel
+from streamhop.net.dialing import _Dialer
 from streamhop_protocol.errors import IntegrityError, LimitError, ProtocolError, UnexpectedError
 from streamhop_protocol.messages import Finish, Offer, Query, StreamKind
+from streamhop_protocol.signals import Hello, Join
 
 MESSAGE = Query(move=bytes(16))
 
@@ -298,6 +301,56 @@ async def test_a_listener_that_never_answers() -> None:
         silent.listen()
         with pytest.raises(SessionLost, match="no answer"):
             await dial("127.0.0.1", silent.getsockname()[1], NetConfig(dial_s_max=0.1), name="edge-a")
+
+
+async def test_payload_connections_are_made_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, their round trips would add up: a slow link could not connect."""
+    together, connect = asyncio.Barrier(3), _Dialer.connect
+
+    async def connect_together(dialer: _Dialer, address: tuple[str, int], first: Hello | Join) -> Channel:
+        if isinstance(first, Join):
+            await together.wait()
+        return await connect(dialer, address, first)
+
+    monkeypatch.setattr(_Dialer, "connect", connect_together)
+    async with two_peers(connections=3, dial_s_max=5.0) as (dialer, acceptor):
+        assert dialer.over is None
+        assert acceptor.over is None
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_payload_connections_that_fail_leave_no_others(
+    monkeypatch: pytest.MonkeyPatch, *, cancelled: bool
+) -> None:
+    """The error comes out as it is, without a group around it; tasks that are left would fail this test."""
+    begun, given_up, connect = asyncio.Event(), 0, _Dialer.connect
+
+    async def connect_some(dialer: _Dialer, address: tuple[str, int], first: Hello | Join) -> Channel:
+        nonlocal given_up
+        if isinstance(first, Hello):
+            return await connect(dialer, address, first)
+        if begun.is_set() and not cancelled:
+            raise ConnectionRefusedError("one too many")
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up += 1
+        raise AssertionError("unreachable")
+
+    monkeypatch.setattr(_Dialer, "connect", connect_some)
+    accepted = Acceptors()
+    async with (
+        asyncio.timeout(DEADLINE_S),
+        await serve("127.0.0.1", 0, CONFIG, name="edge-b", on_session=accepted) as listener,
+    ):
+        dialing = asyncio.ensure_future(dial("127.0.0.1", listener.port, CONFIG, name="edge-a"))
+        await begun.wait()
+        if cancelled:
+            dialing.cancel()
+        with pytest.raises(asyncio.CancelledError if cancelled else ConnectionRefusedError):
+            await dialing
+        assert given_up == (2 if cancelled else 1)
 
 
 async def test_a_listener_of_another_kind() -> None:

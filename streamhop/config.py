@@ -175,23 +175,34 @@ _MAY_BE_ZERO = frozenset({"reconnect_s_max", "kept_s_max"})
 _ENVIRONMENT_PREFIX = "STREAMHOP_"
 
 
+def _parsed(parse: Callable[[str], Any], text: str, where: str) -> Any:
+    try:
+        return parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
 def _convert(name: str, value: Any, where: str) -> Any:
     kind = {f.name: f for f in fields(Config)}[name].type
     if name == "peers":
         if not isinstance(value, dict):
             raise ConfigError(f'{where}: [peers] must be a table of name = "host:port"')
         addresses = {key: item.get("address") if isinstance(item, dict) else item for key, item in value.items()}
-        return {key: parse_address(str(address)) for key, address in addresses.items() if address is not None}
+        return {
+            key: _parsed(parse_address, str(address), f"{where}: [peers] {key}")
+            for key, address in addresses.items()
+            if address is not None
+        }
     if name == "policy":
         if not isinstance(value, dict):
             raise ConfigError(f"{where}: [policy] must be a table")
         return value
     if name == "limit":
         # A bare number of TOML has no unit either.
-        return parse_rate(str(value))
+        return _parsed(parse_rate, str(value), f"{where}: {name}")
     parsers: Mapping[object, Callable[[str], Any]] = {"Address": parse_address, "Path": Path, "str": str}
     if kind in parsers and isinstance(value, str):
-        return parsers[kind](value)
+        return _parsed(parsers[kind], value, f"{where}: {name}")
     if kind == "bool" and (isinstance(value, bool) or value in ("true", "false")):
         return value in (True, "true")
     if kind in ("int", "float") and not isinstance(value, bool):

@@ -170,7 +170,7 @@ def wait(client: ControlClient, move: tuple[str, ...], patience: float, form: st
         found = ask(lambda: [find_move(client, text, patience) for text in move])
         rows = ask(lambda: [wait_for_end(client, one, patience) for one in found])
     except KeyboardInterrupt:
-        click.echo("left; the daemon goes on with it", err=True)
+        click.echo(f"left; the daemon goes on with it: streamhop wait {' '.join(move)}, streamhop moves", err=True)
         sys.exit(exit_codes.INTERRUPTED)
     _list(rows, form)
     sys.exit(next((row["result"]["exit_code"] for row in rows if row["result"]["exit_code"]), 0))

@@ -244,6 +244,7 @@ def test_attach_to_what_came_here_does_not_claim_that_it_runs_on_here(daemon: Fa
     [
         (["attach", "1a1a"], signal.SIGINT, 130, "streamhop cancel 1a1a1a1a"),
         (["attach", "1a1a"], signal.SIGTERM, 143, "streamhop attach 1a1a1a1a"),
+        (["wait", "1a1a"], signal.SIGINT, 130, "streamhop wait 1a1a, streamhop moves"),
         (["wait", "1a1a"], signal.SIGTERM, 143, "streamhop attach 1a1a1a1a"),
         (["migrate", "web", "edge-b"], signal.SIGTERM, 143, "streamhop attach 1a1a1a1a"),
     ],

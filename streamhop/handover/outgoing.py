@@ -242,12 +242,7 @@ class OutgoingMove:
                 await check_still_runs(self._host.engine, self._container.id, self._container.init_pid)
                 verdict = self._judge(session, rounds, time.monotonic() - began)
                 if verdict.decision is Decision.GIVE_UP:
-                    raise NoConvergenceError(
-                        f"the predicted downtime is {verdict.predicted_downtime_s:.2f} s "
-                        f"({verdict.predicted.fixed_s:.2f} s of it without sending a byte), more than the "
-                        f"{self._options.downtime_s_max:.3g} s asked for, and {verdict.reason}",
-                        "allow a longer --max-downtime, or say --on-no-converge go",
-                    )
+                    raise _unmet(verdict, self._options.downtime_s_max)
                 if verdict.decision is Decision.FREEZE:
                     if layers.done() and warm.done():
                         return
@@ -401,6 +396,14 @@ class OutgoingMove:
     async def forgo(self) -> None:
         """See :meth:`.Retreat.forgo`."""
         await self._retreat.forgo()
+
+
+def _unmet(verdict: Verdict, asked_s: float) -> NoConvergenceError:
+    return NoConvergenceError(
+        f"the predicted downtime is {verdict.predicted_downtime_s:.3g} s ({verdict.predicted.fixed_s:.3g} s of it "
+        f"without sending a byte), more than the {asked_s:g} s asked for, and {verdict.reason}",
+        "allow a longer --max-downtime, or say --on-no-converge go",
+    )
 
 
 async def _ready(warm: asyncio.Future[Ready]) -> None:

@@ -27,7 +27,7 @@ from streamhop.handover.errors import (
 )
 from streamhop.handover.journal import Journal
 from streamhop.handover.outgoing import OutgoingMove
-from streamhop.handover.policy import PolicyOptions
+from streamhop.handover.policy import Decision, PolicyOptions, Prediction, Verdict
 from streamhop.handover.report import Tally
 from streamhop.handover.source_actions import freeze
 from streamhop.handover.states import Role, State
@@ -277,6 +277,12 @@ async def test_a_target_that_never_gets_ready_does_not_hold_the_container(
     with pytest.raises(NoConvergenceError, match="was not ready"):
         await source.move.run()
     assert source.engine.status == "running"
+
+
+@pytest.mark.parametrize(("asked_s", "said"), [(0.001, "the 0.001 s asked"), (0.25, "0.25 s"), (1200.0, "1200 s")])
+def test_a_downtime_that_cannot_be_met_is_told_with_all_its_digits(asked_s: float, said: str) -> None:
+    verdict = Verdict(Decision.GIVE_UP, Prediction(0.004, 0.45), "8 rounds were made")
+    assert said in outgoing._unmet(verdict, asked_s).reason
 
 
 async def test_a_go_whose_promise_seemed_to_fail_is_a_doubt(

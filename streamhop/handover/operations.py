@@ -281,7 +281,7 @@ class Operations:
             # The daemon stops; the move is done whatever comes of this.
             health = UNKNOWN
         if health == "none":
-            operation.log.emit("remark", text="the container has no health check: how it is there is not known")
+            operation.log.emit("remark", text="the container has no health check: its health is not known")
         return {"health": health} if health in GOOD else {"health": health, "exit_code": UNHEALTHY_EXIT_CODE}
 
     async def _resolve_doubt(self, outgoing: OutgoingMove, error: InDoubtError, events: EventLog) -> dict[str, Any]:

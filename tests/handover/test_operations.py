@@ -129,6 +129,8 @@ async def test_a_moved_container_that_is_not_healthy_is_told_with_a_code_of_its_
         not_asked = await operations.start(REQUEST)
     assert asked.result is not None
     assert (asked.result["exit_code"], asked.result["health"], asked.result["runs_at"]) == (exit_code, health, "target")
+    remarks = [event["text"] async for event in asked.log.follow() if event["event"] == "remark"]
+    assert remarks == (["the container has no health check: its health is not known"] if health == "none" else [])
     assert not_asked.result is not None
     assert (not_asked.result["exit_code"], not_asked.result["health"]) == (0, None)
 

@@ -15,7 +15,7 @@ from .client import ControlClient, ControlError
 from .durations import Duration
 from .following import find_move, follow, wait_for_end
 from .rates import Rate
-from .render import report_table
+from .render import printable, report_table
 
 SHOWN_ROWS_MAX = 20
 """Ended moves that ``moves`` lists unless it is asked for all."""
@@ -29,7 +29,7 @@ _WHERE = {
     "frozen": "it is here, but still frozen",
     "paused": "it is here, paused",
     "ended": "it has ended here",
-    "nowhere": "the frozen copy here is kept, the daemon goes on asking; do not unpause it: it may run at the target",
+    "nowhere": "it may run at the target; the frozen copy here is kept, and the daemon goes on asking",
 }
 
 
@@ -130,7 +130,7 @@ def _tell(container: str, result: dict[str, Any], form: str, role: str = "source
             exit_code=result["exit_code"],
         )
     if result["outcome"] == "in_doubt":
-        what = "may have been moved, or not"
+        what = "may have been moved or not, that is in doubt"
     else:
         what = "was not moved" if role == "source" else "did not come here"
     where = _WHERE.get(result["runs_at"], "") if role == "source" else ""
@@ -223,7 +223,20 @@ def cancel(client: ControlClient, move: str, form: str) -> None:
     cancelling = ask(lambda: client.cancel_move(row["id"]))
     if form == "json":
         click.echo(json.dumps({"id": row["id"], "cancelling": cancelling}))
+    elif cancelling:
+        click.echo(
+            f"cancelling: {printable(row['container'])} goes on here; `streamhop wait {row['id'][:8]}` says when",
+            err=True,
+        )
     if not cancelling:
+        result = ask_about_move(client, row["id"])["result"]
+        if result is not None and result["outcome"] == "in_doubt":
+            complain(
+                f"too late to cancel: it is in doubt whether {row['container']} was moved",
+                _WHERE["nowhere"],
+                result["fix"],
+                exit_code=exit_codes.FAILED,
+            )
         complain(
             "too late to cancel: the container is the target's, or the move has ended", exit_code=exit_codes.FAILED
         )

@@ -117,11 +117,22 @@ class PausedError(MoveError):
 
 
 class InDoubtError(MoveError):
-    """GO was sent and its fate is unknown: nobody runs, the frozen copy is kept, the daemon goes on asking."""
+    """GO was sent and its fate is unknown: it does not run here, the frozen copy is kept, the daemon goes on asking.
+
+    :param move: which move is in doubt; None if the user is told elsewhere.
+    """
 
     code: ClassVar[str] = "in_doubt"
     exit_code: ClassVar[int] = 21
     runs_at: ClassVar[str] = "nowhere"
+
+    def __init__(self, reason: str, move: bytes | None = None) -> None:
+        named = "MOVE" if move is None else move.hex()[:8]
+        super().__init__(
+            reason,
+            "do not start or unpause the copy here. It ends by itself once the link is back; if the target is lost for "
+            f"good: `streamhop handover ls`, `streamhop handover reclaim {named}`",
+        )
 
 
 BY_CODE: dict[str, type[MoveError]] = {cls.code: cls for cls in (MoveError, PreflightError, RefusedError, ContentError)}

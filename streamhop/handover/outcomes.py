@@ -38,7 +38,7 @@ def outcome_of_departure(
         there = str(record.details.get("new_name") or record.details.get("name"))
         return report_without_figures((str(record.details.get("name")), there), source, peer)
     if record.state is State.RELEASED:
-        return _in_doubt(told)
+        return _in_doubt(told, record.move)
     if record.state is State.FREEZING or record.details.get("owes_thaw"):
         if told is not None and told["runs_at"] == StillFrozenError.runs_at:
             return dict(told)
@@ -46,14 +46,11 @@ def outcome_of_departure(
     return _aborted(record, told)
 
 
-def _in_doubt(told: Mapping[str, Any] | None) -> dict[str, Any]:
+def _in_doubt(told: Mapping[str, Any] | None, move: bytes) -> dict[str, Any]:
     if told is not None and told["outcome"] != "failed":
         # Also "moved": it runs there, and what is left to be done here makes no difference to that.
         return dict(told)
-    return InDoubtError(
-        f"GO was sent and the peer has not confirmed it: {_DAEMON_ENDED}",
-        "restore the link: the daemon goes on asking and finishes by itself",
-    ).as_json()
+    return InDoubtError(f"GO was sent and the peer has not confirmed it: {_DAEMON_ENDED}", move).as_json()
 
 
 def _aborted(record: Record, told: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -79,8 +79,7 @@ async def find_container(host: Host, container: str) -> dict[str, Any]:
 def _refuse_unsettled(record: Record) -> None:
     if record.state is State.RELEASED:
         raise InDoubtError(
-            "an earlier move of it is in doubt: GO was sent and the peer has not confirmed it",
-            "do not start or unpause it here: it may run there. Restore the link, the daemon goes on asking",
+            "an earlier move of it is in doubt: GO was sent and the peer has not confirmed it", record.move
         )
     if record.state is State.FREEZING or record.details.get("owes_thaw"):
         raise StillFrozenError("an earlier move of it was aborted, and it is not thawed yet")

@@ -60,13 +60,13 @@ class Retreat:
             self._events.emit("remark", text=f"it runs there; its old copy here is yet to be removed: {error.reason}")
             return None
         if self._journal.committed:
-            return _in_doubt(error)
+            return _in_doubt(error, self._move)
         self._events.emit("remark", text="aborting")
         log.warning("move %s is aborted: %s", self._move.hex()[:8], error.reason)
         trouble = await self._undo()
         if self._released:
             # GO was promised, though the promise seemed to fail.
-            return _in_doubt(error)
+            return _in_doubt(error, self._move)
         if trouble is not None and await self._owes_thaw():
             reason = f"{error.reason}; what was done could not be undone yet: {plain(trouble)}"
             error = StillFrozenError(reason, error)
@@ -146,9 +146,5 @@ class Retreat:
             return False
 
 
-def _in_doubt(cause: MoveError) -> InDoubtError:
-    return InDoubtError(
-        f"GO was sent and the peer has not confirmed it: {cause.reason}",
-        "restore the link: the daemon goes on asking and finishes by itself; if the target is lost for good: streamhop "
-        "handover ls, streamhop handover reclaim",
-    )
+def _in_doubt(cause: MoveError, move: bytes) -> InDoubtError:
+    return InDoubtError(f"GO was sent and the peer has not confirmed it: {cause.reason}", move)

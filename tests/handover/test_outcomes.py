@@ -74,6 +74,11 @@ def test_a_report_without_figures_has_the_same_keys() -> None:
     assert list(found) == list(MOVED)
 
 
+def test_a_doubt_names_the_move_that_may_be_reclaimed() -> None:
+    told = outcome_of_departure(record(State.RELEASED), None, "edge-a", "edge-b")
+    assert f"reclaim {MOVE.hex()[:8]}`" in told["fix"]
+
+
 def test_a_failure_after_a_doubt_says_why() -> None:
     assert "reclaimed" in outcome_of_departure(record(State.ABORTED, reclaimed=True), IN_DOUBT, "a", "b")["reason"]
     assert "after GO" in outcome_of_departure(record(State.ABORTED), IN_DOUBT, "a", "b")["reason"]

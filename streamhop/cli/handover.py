@@ -10,6 +10,7 @@ import click
 from . import exit_codes
 from .asking import ask, ask_about_move, complain, format_option, print_table
 from .client import ControlClient
+from .render import printable
 
 
 @click.group()
@@ -28,7 +29,8 @@ def list_handovers(client: ControlClient, form: str, *, everything: bool) -> Non
     if form == "json":
         click.echo(json.dumps(rows))
         return
-    print_table([{**row, "move": row["move"][:8]} for row in rows], ["move", "role", "state", "container", "peer"])
+    shown = [{**row, "move": row["move"][:8], "peer": _peer(row)} for row in rows]
+    print_table(shown, ["move", "role", "state", "container", "peer"])
 
 
 @handover.command()
@@ -59,6 +61,11 @@ def reclaim(client: ControlClient, move: str, form: str, *, fenced: bool) -> Non
     _decide(client, move, "source", form, fenced=fenced)
 
 
+def _peer(row: dict[str, Any]) -> Any:
+    """What the other host is called here; a daemon of an earlier version knows IDs alone."""
+    return row.get("peer_name", row["peer"])
+
+
 def _rows(client: ControlClient, move: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = ask_about_move(client, move, "/v1/handovers")
     if not rows:
@@ -74,7 +81,8 @@ def _decide(client: ControlClient, move: str, role: str, form: str, *, fenced: b
     (row,) = found
     if not fenced:
         click.echo(
-            f"If the {other} ({row['peer']}) still runs {row['container']}, or ever does again, there are two copies.",
+            f"If the {other} ({printable(_peer(row))}) still runs {printable(row['container'])}, or ever does again, "
+            "there are two copies.",
             err=True,
         )
         typed = click.prompt(f"Is it fenced off for good? Type the container's name to {what} it", err=True)
@@ -84,4 +92,6 @@ def _decide(client: ControlClient, move: str, role: str, form: str, *, fenced: b
     if form == "json":
         click.echo(json.dumps(done))
         return
-    click.echo(f"{row['container']} goes on here; `streamhop wait {row['move'][:8]}` says when it does", err=True)
+    click.echo(
+        f"{printable(row['container'])} goes on here; `streamhop wait {row['move'][:8]}` says when it does", err=True
+    )

@@ -33,7 +33,7 @@ def list_kept(client: ControlClient, form: str) -> None:
         {
             **row,
             "key": row["key"][:12],
-            "peer": row["peer"][:12],
+            "peer": name if (name := row.get("peer_name", row["peer"])) != row["peer"] else row["peer"][:12],
             "size": f"{row['bytes'] / 1e6:.1f} MB",
             "expires": f"in {row['expires_s'] / 60:.0f} min",
         }

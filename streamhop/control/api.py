@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -137,7 +137,7 @@ def move_request_from_json(body: Any) -> MoveRequest:
     )
 
 
-def _handover(record: Record) -> dict[str, Any]:
+def _handover(record: Record, peer_name: str) -> dict[str, Any]:
     return {
         "move": record.move.hex(),
         "role": record.role.value,
@@ -146,6 +146,7 @@ def _handover(record: Record) -> dict[str, Any]:
         "settled": not record.unsettled,
         "container": record.details.get("name"),
         "peer": record.details.get("peer"),
+        "peer_name": peer_name,
         "details": dict(record.details),
     }
 
@@ -196,11 +197,13 @@ class ControlApi:
         return await self._moves.find(request.match_info["id"])
 
     async def _handovers(self, _request: web.Request) -> web.Response:
-        return web.json_response([_handover(record) for record in await self._moves.handovers()])
+        return web.json_response(self._shown(await self._moves.handovers()))
 
     async def _handovers_of(self, request: web.Request) -> web.Response:
-        found = await self._moves.handovers(await self._move(request))
-        return web.json_response([_handover(record) for record in found])
+        return web.json_response(self._shown(await self._moves.handovers(await self._move(request))))
+
+    def _shown(self, records: Sequence[Record]) -> list[dict[str, Any]]:
+        return [_handover(record, self._moves.name_of_peer(str(record.details.get("peer")))) for record in records]
 
     async def _claim(self, request: web.Request) -> web.Response:
         move = await self._move(request)
@@ -237,6 +240,7 @@ class ControlApi:
                 {
                     "key": kept.key,
                     "peer": kept.label.peer,
+                    "peer_name": self._moves.name_of_peer(kept.label.peer),
                     "container": kept.label.container,
                     "image": kept.label.image,
                     "bytes": kept.size_bytes,

@@ -133,6 +133,10 @@ class Moves:
         records = await asyncio.to_thread(self._host.journal.all)
         return [record for record in records if move in (None, record.move)]
 
+    def name_of_peer(self, reference: str) -> str:
+        """See :meth:`.PeerDirectory.name_of`."""
+        return self._host.peers.name_of(reference)
+
     async def rows(self) -> list[dict[str, Any]]:
         """Every move that is remembered, oldest first: those from here, then those to here."""
         return [self._row(known) for known in await self._known()]

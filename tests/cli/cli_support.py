@@ -78,7 +78,8 @@ HANDOVERS = [
         "state": "released",
         "settled": False,
         "container": "web",
-        "peer": "edge-b",
+        "peer": "MFZWI3D-BONSGYC",
+        "peer_name": "edge-b",
         "details": {},
     },
     {
@@ -88,9 +89,23 @@ HANDOVERS = [
         "state": "done",
         "settled": True,
         "container": "db",
-        "peer": "edge-b",
+        "peer": "MFZWI3D-BONSGYC",
+        "peer_name": "edge-b",
         "details": {},
     },
+]
+
+
+KEPT = [
+    {
+        "key": "feed" * 16,
+        "peer": "MFZWI3D-BONSGYC",
+        "peer_name": "edge-b",
+        "container": "web",
+        "image": "i:1",
+        "bytes": 5_000_000,
+        "expires_s": 600,
+    }
 ]
 
 
@@ -161,6 +176,8 @@ class Handler(BaseHTTPRequestHandler):
         head, _, wanted = self.path.rpartition("/")
         if self.path == "/v1/handovers":
             self._answer(json.dumps(HANDOVERS).encode())
+        elif self.path == "/v1/kept":
+            self._answer(json.dumps(KEPT).encode())
         elif self.path == "/v1/moves":
             self._answer(json.dumps(self._rows()).encode())
         elif self.path == "/v1/peers":
@@ -198,6 +215,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(b"".join(json.dumps(event).encode() + b"\n" for event in [*self.server.events, end]))
 
     def do_DELETE(self) -> None:
+        self.server.paths.append(self.path)
         self._answer(json.dumps({"cancelling": not self.server.too_late}).encode(), 202)
         self.server.cancelled.set()
 

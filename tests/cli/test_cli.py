@@ -17,6 +17,7 @@ from streamhop.cli.durations import Duration
 from streamhop.cli.main import cli
 from streamhop.cli.moving import split_new_name
 from streamhop.cli.render import BarProgress, PlainProgress, printable, report_table, size
+from streamhop.handover.errors import InDoubtError
 
 
 def test_a_move_prints_its_table_on_stdout_and_its_progress_on_stderr(daemon: FakeDaemon, tmp_path: Path) -> None:
@@ -150,7 +151,9 @@ def test_moves_are_listed_and_cancelled(daemon: FakeDaemon, tmp_path: Path) -> N
     assert "\x1b[31m" not in listed.stdout
     assert "from edge-b" in listed.stdout.splitlines()[3]
     assert len(json.loads(run(tmp_path, "moves", "--format", "json").stdout)) == 3
-    assert run(tmp_path, "cancel", "1a1a").exit_code == 0
+    cancelled = run(tmp_path, "cancel", "1a1a")
+    assert (cancelled.exit_code, cancelled.stdout) == (0, "")
+    assert cancelled.stderr == "cancelling: web goes on here; `streamhop wait 1a1a1a1a` says when\n"
     daemon.too_late = True
     late = run(tmp_path, "cancel", "1a1a")
     assert (late.exit_code, "too late" in late.stderr) == (1, True)
@@ -159,6 +162,8 @@ def test_moves_are_listed_and_cancelled(daemon: FakeDaemon, tmp_path: Path) -> N
 def test_moves_that_are_not_settled_are_listed(daemon: FakeDaemon, tmp_path: Path) -> None:
     listed = run(tmp_path, "handover", "ls").stdout
     assert "abababab" in listed
+    assert "edge-b" in listed
+    assert "MFZWI3D" not in listed
     assert "cdcdcdcd" not in listed
     assert "cdcdcdcd" in run(tmp_path, "handover", "ls", "--all").stdout
     assert json.loads(run(tmp_path, "handover", "show", "abab").stdout)[0]["container"] == "web"
@@ -182,6 +187,36 @@ def test_a_person_must_mean_it(
     result = CliRunner().invoke(cli, ["--socket", socket, "handover", *arguments], input=typed)
     assert daemon.bodies == (["/v1/handovers/" + "ab" * 16 + "/reclaim"] if asked else [])
     assert result.exit_code == (0 if asked else 2)
+    assert ("web goes on here" in result.stderr) == asked
+    assert "MFZWI3D" not in result.stderr
+
+
+def test_a_doubt_is_told_as_one_and_with_the_way_out(daemon: FakeDaemon, tmp_path: Path) -> None:
+    """Nobody knows where it runs: neither "was not moved" nor "it runs nowhere" would be true."""
+    daemon.result = InDoubtError("GO was sent", bytes.fromhex(MOVE)).as_json()
+    ends = run(tmp_path, "migrate", "web", "edge-b")
+    daemon.too_late = True
+    for told, exit_code in ((ends, 21), (run(tmp_path, "cancel", "1a1a"), 1)):
+        assert told.exit_code == exit_code
+        assert "doubt" in told.stderr
+        assert "was not moved" not in told.stderr
+        assert "nowhere" not in told.stderr
+        assert "do not start or unpause the copy here" in told.stderr
+        assert "streamhop handover reclaim 1a1a1a1a" in told.stderr
+
+
+# -- what is kept ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_kept_is_dropped_by_four_digits_or_more(daemon: FakeDaemon, tmp_path: Path) -> None:
+    listed = run(tmp_path, "kept", "ls").stdout
+    assert "edge-b" in listed
+    short = run(tmp_path, "kept", "drop", "feb")
+    assert (short.exit_code, "too short" in short.stderr) == (2, True)
+    assert not daemon.cancelled.is_set()
+    dropped = run(tmp_path, "kept", "drop", "feed")
+    assert (dropped.exit_code, dropped.stderr) == (0, "feedfeedfeed is dropped\n")
+    assert daemon.paths[-1] == "/v1/kept/" + "feed" * 16
 
 
 # -- watching and waiting ----------------------------------------------------------------------------------------------

@@ -66,8 +66,14 @@ class FakeMoves:
     async def reclaim(self, move: bytes) -> None:
         self.decided.append(("reclaim", move))
 
+    def name_of_peer(self, reference: str) -> str:
+        return {"MFZWI3D": "edge-b"}.get(reference, reference)
+
     async def handovers(self, move: bytes | None = None) -> list[Record]:
-        found = [Record(known, Role.SOURCE, 1, State.RELEASED, {"name": "web"}) for known in self.operations]
+        found = [
+            Record(known, Role.SOURCE, 1, State.RELEASED, {"name": "web", "peer": "MFZWI3D"})
+            for known in self.operations
+        ]
         return [record for record in found if move in (None, record.move)]
 
 
@@ -118,7 +124,8 @@ async def test_every_route_takes_the_beginning_of_an_id(
         assert (answer.status, await answer.json()) == (202, {"id": operation.id})
     assert moves.decided == [(decision, operation.move)]
     async with client.get(f"/v1/handovers/{short}") as answer:
-        assert [row["move"] for row in await answer.json()] == [operation.id]
+        (row,) = await answer.json()
+        assert (row["move"], row["peer"], row["peer_name"]) == (operation.id, "MFZWI3D", "edge-b")
     async with client.get(f"/v1/moves/{short}/events") as answer:
         assert len((await answer.read()).splitlines()) == 2
     async with client.get("/v1/moves") as answer:

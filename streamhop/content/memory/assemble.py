@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from streamhop_protocol.errors import IntegrityError, LimitError
 from streamhop_protocol.page_batches import check_image_file_name, check_object_name
 
@@ -28,11 +30,9 @@ from .criu_pagemap import (
     encode_pagemap,
     entries,
 )
-from .image_digest import ImageDigest
+from .image_digest import BLOCK_PAGES, ImageDigest, block_digest
+from .presence import PageIndices, by_granule, page_windows
 from .sparse_files import Segment, SparseFiles
-
-_BUFFER_BYTES = 64 * 1024
-"""Stays in the cache between being read and being hashed, which doubles the speed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,10 @@ class StoredObject:
     number: int
     segments: dict[int, Segment]
     segment_pages: int
+
+    def segment_of(self, page: int) -> Segment | None:
+        """Where a page would be, if there is anything near it."""
+        return self.segments.get(page // self.segment_pages)
 
     def cut(self, first: int, count: int) -> Iterator[tuple[int, int, int]]:
         """Cut a range of pages at the ends of segments: segment number, first page, pages."""
@@ -67,8 +71,7 @@ class ImageBuilder:
         self._files = files
         self._page_size = page_size
         self._digest = ImageDigest()
-        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
-        self._filled = 0
+        self._buffer = memoryview(bytearray(BLOCK_PAGES * page_size))
 
     def build(self, image_dir: Path, files_dir: Path) -> bytes:
         """See :meth:`.store.PageStore.assemble`."""
@@ -117,50 +120,73 @@ class ImageBuilder:
     def _write_object(self, image_dir: Path, path: Path, number: int) -> None:
         name = check_object_name(path.name.removesuffix(".img"))
         pagemap = _read_bounded(path, PAGEMAP_FILE_BYTES_MAX)
-        self._digest.begin_pages(path.name, sum(entry.pages for entry in entries(pagemap, self._page_size)))
-        own = _ranges_without_parent(path, name, self._page_size)
         stored = self._objects.get(name)
+        self._check_object(path, name, pagemap, stored)
+        own = _ranges_without_parent(path, name, self._page_size)
         with _create(image_dir / f"pages-{number}.img") as pages:
             result = encode_pagemap(
                 number,
                 (
-                    self._take(stored, name, piece, pages)
+                    self._placed(stored, piece, pages)
                     for entry in entries(pagemap, self._page_size)
                     for piece in _split(entry, own)
                 ),
                 self._page_size,
             )
-        self._flush()
         _write_new(image_dir / path.name, result)
 
-    def _take(self, stored: StoredObject | None, name: str, piece: PagemapEntry, pages: BinaryIO) -> PagemapEntry:
-        """Check that the pages are held, take their digest, copy them if they cannot stay in the parent."""
-        if stored is None:
-            raise IntegrityError(f"no page of {name} arrived")
-        for number, first, count in stored.cut(piece.first, piece.pages):
-            segment = stored.segments.get(number)
-            missing = first if segment is None else segment.held.first_missing(first, count)
-            if segment is None or missing is not None:
-                raise IntegrityError(f"page {missing} of {name} never arrived")
-            self._read(segment, first, count, None if piece.flags & IN_PARENT else pages)
+    def _check_object(self, path: Path, name: str, pagemap: bytes, stored: StoredObject | None) -> None:
+        """Check that all pages of the pagemap are held, and take their digest."""
+        self._digest.begin_pages(path.name, sum(entry.pages for entry in entries(pagemap, self._page_size)))
+        for indices in by_granule(page_windows(entries(pagemap, self._page_size)), BLOCK_PAGES):
+            if stored is None:
+                raise IntegrityError(f"no page of {name} arrived")
+            self._digest.add_block(self._block_digest(stored, name, indices))
+
+    def _block_digest(self, stored: StoredObject, name: str, indices: PageIndices) -> bytes:
+        block = int(indices[0]) // BLOCK_PAGES
+        segment = stored.segment_of(int(indices[0]))
+        if segment is None:
+            raise IntegrityError(f"page {indices[0]} of {name} never arrived")
+        wanted = bits_of(indices - block * BLOCK_PAGES)
+        if missing := wanted & ~segment.held.bits(block * BLOCK_PAGES, BLOCK_PAGES):
+            page = block * BLOCK_PAGES + (missing & -missing).bit_length() - 1
+            raise IntegrityError(f"page {page} of {name} never arrived")
+        known = segment.digests.of(block, wanted)
+        return known if known is not None else hash_block(self._files, segment, block, wanted, self._buffer)
+
+    def _placed(self, stored: StoredObject | None, piece: PagemapEntry, pages: BinaryIO) -> PagemapEntry:
+        """Copy the pages of ``piece``, all of which are held, if they cannot stay in the parent."""
+        if piece.flags & IN_PARENT or stored is None:
+            return piece
+        for first in range(piece.first, piece.first + piece.pages, BLOCK_PAGES):
+            for _, start, count in stored.cut(first, min(BLOCK_PAGES, piece.first + piece.pages - first)):
+                segment = stored.segment_of(start)
+                assert segment is not None
+                view = self._buffer[: count * self._page_size]
+                self._files.read(segment, start, view)
+                pages.write(view)
         return piece
 
-    def _read(self, segment: Segment, first: int, count: int, copy: BinaryIO | None) -> None:
-        while count:
-            room = (len(self._buffer) - self._filled) // self._page_size
-            taken = min(count, room)
-            view = self._buffer[self._filled : self._filled + taken * self._page_size]
-            self._files.read(segment, first, view)
-            if copy is not None:
-                copy.write(view)
-            self._filled += len(view)
-            first, count = first + taken, count - taken
-            if taken == room:
-                self._flush()
 
-    def _flush(self) -> None:
-        self._digest.update(self._buffer[: self._filled])
-        self._filled = 0
+def hash_block(files: SparseFiles, segment: Segment, block: int, pages: int, buffer: memoryview) -> bytes:
+    """The digest of some pages of a block, as they are on disk.
+
+    :param pages: which, bit 0 for the first; at least one.
+    :param buffer: room for a block.
+    :raises OSError: they cannot be read.
+    """
+    page_size = len(buffer) // BLOCK_PAGES
+    filled, at = 0, 0
+    while pages >> at:
+        skipped = (pages >> at & -(pages >> at)).bit_length() - 1
+        at += skipped
+        run = pages >> at
+        count = (~run & run + 1).bit_length() - 1
+        end = filled + count * page_size
+        files.read(segment, block * BLOCK_PAGES + at, buffer[filled:end])
+        filled, at = end, at + count
+    return block_digest(buffer[:filled])
 
 
 def _ranges_without_parent(path: Path, name: str, page_size: int) -> list[tuple[int, int]]:
@@ -193,6 +219,13 @@ def _split(entry: PagemapEntry, own: list[tuple[int, int]]) -> Iterator[PagemapE
         first = min(stop, end)
     if first < end:
         yield PagemapEntry(first, end - first, in_parent)
+
+
+def bits_of(slots: PageIndices) -> int:
+    """Positions inside a block as one integer, bit 0 for the first."""
+    marks = np.zeros(BLOCK_PAGES, dtype=np.bool_)
+    marks[slots] = True
+    return int.from_bytes(np.packbits(marks, bitorder="little").tobytes(), "little")
 
 
 def _read_bounded(path: Path, bytes_max: int) -> bytes:

@@ -9,11 +9,11 @@ from pathlib import Path
 from streamhop_protocol.errors import MalformedError
 
 from .batching import BatchBuilder, PageBatch
-from .criu_pagemap import entries, pages_file_id
-from .image_digest import ImageDigest
+from .criu_pagemap import PagemapEntry, entries, pages_file_id
+from .image_digest import BLOCK_PAGES, ImageDigest, block_digest
 from .presence import PageIndices, by_granule, page_windows
 from .stats import RoundStats
-from .table import GRANULE_PAGES, SentTable
+from .table import SentTable
 
 _BESIDE = frozenset({"descriptors.json"})
 """What runc puts into an image directory and needs for a restore."""
@@ -31,8 +31,6 @@ class FinalImage:
     def __init__(self, image_dir: Path, table: SentTable, page_size: int) -> None:
         self._table = table
         self._page_size = page_size
-        self._digest: bytes | None = None
-        self._buffer = memoryview(bytearray(GRANULE_PAGES * page_size))
         names = sorted(path.name for path in image_dir.iterdir())
         self._files = [
             image_dir / name
@@ -48,58 +46,59 @@ class FinalImage:
         return list(self._files)
 
     def batches(self) -> Iterator[PageBatch]:
-        """Yield the pages that differ from what the target holds; blocks. Takes the digest on the way.
+        """Yield the pages that differ from what the target holds; blocks.
 
         :raises OSError: the dump cannot be read.
         :raises MalformedError: it is not what CRIU writes.
         """
         builder = BatchBuilder(self._page_size)
-        digest = ImageDigest()
+        buffer = self._new_buffer()
         for path in self._pagemaps:
-            yield from self._object(path, digest, builder)
+            for indices, data in self._blocks(path, self._runs(path), buffer):
+                yield from self._compare(path.stem, indices, data, builder)
         yield from builder.flush()
-        self._finish(digest)
 
     def digest(self) -> bytes:
-        """The digest of :mod:`.image_digest`. Cheap once all batches were taken; else reads the whole dump.
+        """The digest of :mod:`.image_digest`; reads the whole dump. May go on in another thread than :meth:`batches`.
 
         :raises OSError: the dump cannot be read.
         :raises MalformedError: it is not what CRIU writes.
         """
-        if self._digest is None:
-            digest = ImageDigest()
-            for path in self._pagemaps:
-                for _ in self._object(path, digest, None):
-                    pass
-            self._finish(digest)
-        assert self._digest is not None
-        return self._digest
-
-    def _finish(self, digest: ImageDigest) -> None:
+        digest = ImageDigest()
+        buffer = self._new_buffer()
+        for path in self._pagemaps:
+            runs = self._runs(path)
+            digest.begin_pages(path.name, sum(run.pages for run in runs))
+            for _, data in self._blocks(path, runs, buffer):
+                digest.add_block(block_digest(data))
         digest.files(self._files)
-        self._digest = digest.digest()
+        return digest.digest()
 
-    def _object(self, path: Path, digest: ImageDigest, builder: BatchBuilder | None) -> Iterator[PageBatch]:
-        pagemap = path.read_bytes()
-        runs = list(entries(pagemap, self._page_size))
+    def _new_buffer(self) -> memoryview:
+        return memoryview(bytearray(BLOCK_PAGES * self._page_size))
+
+    def _runs(self, pagemap: Path) -> list[PagemapEntry]:
+        return list(entries(pagemap.read_bytes(), self._page_size))
+
+    def _blocks(
+        self, path: Path, runs: list[PagemapEntry], buffer: memoryview
+    ) -> Iterator[tuple[PageIndices, memoryview]]:
+        """Each block of an object's pages: their indices, and their bytes until the next is asked for."""
         pages = sum(run.pages for run in runs)
-        digest.begin_pages(path.name, pages)
-        pages_path = path.with_name(f"pages-{pages_file_id(pagemap)}.img")
         if not pages:
             return
+        pages_path = path.with_name(f"pages-{pages_file_id(path.read_bytes())}.img")
         descriptor = os.open(pages_path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if os.fstat(descriptor).st_size != pages * self._page_size:
                 raise MalformedError(f"{pages_path.name} does not hold the {pages} pages of {path.name}")
             at = 0
-            for indices in by_granule(page_windows(runs), GRANULE_PAGES):
-                data = self._buffer[: len(indices) * self._page_size]
+            for indices in by_granule(page_windows(runs), BLOCK_PAGES):
+                data = buffer[: len(indices) * self._page_size]
                 if os.preadv(descriptor, [data], at) != len(data):
                     raise MalformedError(f"{pages_path.name} was cut off while it was read")
                 at += len(data)
-                digest.update(data)
-                if builder is not None:
-                    yield from self._compare(path.stem, indices, data, builder)
+                yield indices, data
         finally:
             os.close(descriptor)
 
@@ -107,8 +106,8 @@ class FinalImage:
         self, object_name: str, indices: PageIndices, data: memoryview, builder: BatchBuilder
     ) -> Iterator[PageBatch]:
         self.stats.scanned_pages += len(indices)
-        number = int(indices[0]) // GRANULE_PAGES
-        verdict = self._table.compare(object_name, number, indices - number * GRANULE_PAGES, data)
+        number = int(indices[0]) // BLOCK_PAGES
+        verdict = self._table.compare(object_name, number, indices - number * BLOCK_PAGES, data)
         if verdict is not None:
             self.stats.count(verdict)
             yield from builder.add_chosen(object_name, indices, verdict.send, verdict.zero, data)

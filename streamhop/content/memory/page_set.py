@@ -50,6 +50,11 @@ class PageSet:
         self.count -= removed
         return removed
 
+    def bits(self, first: int, count: int) -> int:
+        """Which of the ``count`` pages from ``first`` are in the set: bit 0 is the first; all in one granule of it."""
+        number, slot = divmod(first, GRANULE_PAGES)
+        return self._granules.get(number, 0) >> slot & (1 << count) - 1
+
     def first_missing(self, first: int, count: int) -> int | None:
         """The lowest of the ``count`` pages from ``first`` that is not in the set, or None."""
         for number, mask in _masks(first, count):

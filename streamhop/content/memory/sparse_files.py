@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .block_digests import BlockDigests
 from .page_set import PageSet
 
 SEGMENT_BYTES = 1 << 43
@@ -42,11 +43,13 @@ class Segment:
     """Pages that arrived, those of zeros included."""
     stored: PageSet = field(default_factory=PageSet)
     """Pages that take room on disk."""
+    digests: BlockDigests = field(default_factory=BlockDigests)
+    """Of what is in the file, as far as they were taken."""
 
     @property
     def index_bytes(self) -> int:
         """Estimate of the memory it takes to know what is held."""
-        return self.held.size_bytes + self.stored.size_bytes
+        return self.held.size_bytes + self.stored.size_bytes + self.digests.size_bytes
 
 
 class SparseFiles:

@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-GRANULE_PAGES = 128
-"""Pages that share one entry. Small enough for scattered memory (2.3 KiB an entry), large enough that the cost of a
+from .image_digest import BLOCK_PAGES
+
+GRANULE_PAGES = BLOCK_PAGES
+"""Pages that share one entry, visited as the final image's blocks are. Small enough for scattered memory (2.3 KiB an entry), large enough that the cost of a
 visit is hidden behind the hashing of its pages (about 18 bytes a page where memory is dense)."""
 
 _ENTRY_BYTES = GRANULE_PAGES * 17 + 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -77,17 +78,18 @@ def test_pages_of_all_rounds_are_where_criu_looks(store: PageStore, tmp_path: Pa
 
 
 def test_the_digest_is_the_one_of_the_specification(store: PageStore, tmp_path: Path) -> None:
-    put(store, {STACK: page(1), LOW: page(2)})
-    objects = {"pagemap-1": {STACK: page(1), LOW: page(2)}}
-    digest = assemble(store, tmp_path, objects, {"core-1.img": b"core"})
+    pages = {STACK: page(1), LOW: page(2), LOW + 1: page(3)}
+    put(store, pages)
+    digest = assemble(store, tmp_path, {"pagemap-1": pages}, {"core-1.img": b"core"})
     pagemap = (tmp_path / "dump" / "pagemap-1.img").read_bytes()
 
     def number(value: int) -> bytes:
         return value.to_bytes(8, "little")
 
     logical = (
-        b"streamhop image 1\n"
-         b"P" + number(13) + b"pagemap-1.img" + number(2) + page(2) + page(1)
+        b"streamhop image 2\n"
+         b"P" + number(13) + b"pagemap-1.img" + number(3)
+        + blake3(page(2) + page(3)).digest() + blake3(page(1)).digest()
         + b"F" + number(10) + b"core-1.img" + number(4) + b"core"
         + b"F" + number(13) + b"pagemap-1.img" + number(len(pagemap)) + pagemap
     )  # fmt: skip
@@ -96,6 +98,25 @@ def test_the_digest_is_the_one_of_the_specification(store: PageStore, tmp_path: 
 
 INDICES = st.sampled_from([0, 1, 2, GRANULE_PAGES - 1, GRANULE_PAGES, CODE, SEGMENT_PAGES - 1, SEGMENT_PAGES, STACK])
 CONTENTS = st.integers(0, 5).map(lambda seed: page(seed) if seed else ZERO_PAGE)
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_the_digest_is_of_what_is_held_whenever_blocks_were_hashed(data: st.DataObject) -> None:
+    held: dict[int, bytes] = {}
+    with tempfile.TemporaryDirectory() as name:
+        store = PageStore(Path(name) / "pages", PAGE, quota_bytes=1 << 30)
+        for _ in range(data.draw(st.integers(1, 4))):
+            batch = data.draw(st.dictionaries(INDICES, CONTENTS, min_size=1))
+            put(store, batch)
+            held |= batch
+            if data.draw(st.booleans()):
+                while store.hash_ahead():
+                    pass
+        # What was freed since is not in the dump.
+        dumped = {index: held[index] for index in sorted(data.draw(st.sets(st.sampled_from(sorted(held)))))}
+        digest = assemble(store, Path(name), {"pagemap-1": dumped}, {})
+        assert digest == MemorySource(1, page_size=PAGE).final(Path(name) / "dump").digest()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)

@@ -7,8 +7,8 @@ outside of it::
 
     {"o": "pagemap-1", "r": [[first_page, count, kind], ...]}
 
-``kind`` is :data:`RAW` (the pages' bytes are in the data, in this order) or :data:`ZERO` (all bytes are zero, nothing
-is in the data).
+``kind`` is :data:`RAW` (the pages' bytes are in the data, in this order), :data:`ZERO` (all bytes are zero, nothing
+is in the data) or :data:`XOR` (in the data is the exclusive or of the pages' bytes and of those sent last for them).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .limits import CHUNK_RAW_BYTES_MAX, NAME_BYTES_MAX
 
 RAW = 0
 ZERO = 1
+XOR = 2
 
 RUNS_PER_BATCH_MAX = 2048
 """The encoded map stays under half of a frame header."""
@@ -41,7 +42,7 @@ _IMAGE_FILES_BESIDE = frozenset({"descriptors.json"})
 
 
 class PageRun(NamedTuple):
-    """``pages`` pages from page index ``first``, all of one kind (:data:`RAW` or :data:`ZERO`)."""
+    """``pages`` pages from page index ``first``, all of one kind (:data:`RAW`, :data:`ZERO` or :data:`XOR`)."""
 
     first: int
     pages: int
@@ -54,7 +55,8 @@ class PageMeta:
 
     object_name: str
     runs: tuple[PageRun, ...]
-    raw_pages: int
+    data_pages: int
+    """Pages that have their bytes in the data: all but zero pages."""
     zero_pages: int
 
 
@@ -95,7 +97,7 @@ def decode_meta(value: object, data_bytes: int, page_size: int) -> PageMeta:
     """Check a peer's batch description against the length of the data that came with it.
 
     :param value: the decoded msgpack value.
-    :param data_bytes: length of the raw pages that belong to it, after decompression.
+    :param data_bytes: length of the data that belongs to it, after decompression.
     :param page_size: bytes of a page in this move, one of :data:`PAGE_SIZES`.
     :raises MalformedError: wrong shape or types, runs out of order or overlapping, an empty run, a sum of pages that
         is not the length of the data.
@@ -114,13 +116,13 @@ def decode_meta(value: object, data_bytes: int, page_size: int) -> PageMeta:
     if len(items) > RUNS_PER_BATCH_MAX:
         raise LimitError(f"page batch has {len(items)} runs, at most {RUNS_PER_BATCH_MAX} allowed")
     runs = _decode_runs(items, page_limit=(1 << ADDRESS_BITS_MAX) // page_size)
-    raw_pages = sum(run.pages for run in runs if run.kind == RAW)
+    data_pages = sum(run.pages for run in runs if run.kind != ZERO)
     zero_pages = sum(run.pages for run in runs if run.kind == ZERO)
     if zero_pages > ZERO_PAGES_PER_BATCH_MAX:
         raise LimitError(f"page batch has {zero_pages} zero pages, at most {ZERO_PAGES_PER_BATCH_MAX} allowed")
-    if raw_pages * page_size != data_bytes:
-        raise MalformedError(f"page batch announces {raw_pages} raw pages of {page_size} but holds {data_bytes} bytes")
-    return PageMeta(object_name, runs, raw_pages, zero_pages)
+    if data_pages * page_size != data_bytes:
+        raise MalformedError(f"page batch announces {data_pages} pages of {page_size} but holds {data_bytes} bytes")
+    return PageMeta(object_name, runs, data_pages, zero_pages)
 
 
 def _decode_runs(items: list[object], page_limit: int) -> tuple[PageRun, ...]:
@@ -131,7 +133,7 @@ def _decode_runs(items: list[object], page_limit: int) -> tuple[PageRun, ...]:
         if not isinstance(item, list) or len(item) != 3 or any(type(number) is not int for number in item):
             raise MalformedError("run of a page batch is not three integers")
         run = PageRun(*item)
-        if run.kind not in (RAW, ZERO):
+        if run.kind not in (RAW, ZERO, XOR):
             raise MalformedError(f"unknown kind {_shown(run.kind)} of pages")
         if run.pages < 1:
             raise MalformedError("run of a page batch has no pages")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 import time
@@ -48,6 +49,7 @@ from .host import Host, MoveJournal
 from .means import Means
 from .policy import Costs, Decision, PolicyOptions, RoundResult, Verdict, decide, predict_downtime
 from .policy import predict_final_wire_bytes as predict_bytes
+from .precopy import PreCopy
 from .preflight import SourceContainer, check_still_runs, paused_by_others
 from .report import Tally
 from .retreating import Retreat
@@ -211,19 +213,20 @@ class OutgoingMove:
         sender = self._means.sender(
             session, self._host.engine, int.from_bytes(seed), container.trees, self._tally, self._events
         )
-        sizes = {layer.digest: layer.size for layer in container.manifest.image.layers}
-        wanted = frozenset(accepted.lacks) & sizes.keys()
-        offsets = _begun(accepted, sizes)
-        self._tally.layers_sent = len(wanted)
-        self._tally.layers_reused = len(container.manifest.image.layers) - len(wanted)
-        async with asyncio.TaskGroup() as group:
-            layers = group.create_task(sender.layers(container.manifest.image, wanted, offsets))
-            if accepted.attributes.get("held") is True:
-                await sender.learn_held(container.manifest.page_size)
-            await self._precopy(session, sender, dialogue, layers)
-        digest = await self._freeze_and_send(session, sender, dialogue)
-        await self._release(session, dialogue, digest)
-        await self._finish(session, dialogue)
+        with contextlib.closing(sender):
+            sizes = {layer.digest: layer.size for layer in container.manifest.image.layers}
+            wanted = frozenset(accepted.lacks) & sizes.keys()
+            offsets = _begun(accepted, sizes)
+            self._tally.layers_sent = len(wanted)
+            self._tally.layers_reused = len(container.manifest.image.layers) - len(wanted)
+            async with asyncio.TaskGroup() as group:
+                layers = group.create_task(sender.layers(container.manifest.image, wanted, offsets))
+                if accepted.attributes.get("held") is True:
+                    await sender.learn_held(container.manifest.page_size)
+                await self._precopy(session, sender, dialogue, layers)
+            digest = await self._freeze_and_send(session, sender, dialogue)
+            await self._release(session, dialogue, digest)
+            await self._finish(session, dialogue)
 
     # -- pre-copy --------------------------------------------------------------------------------------------------
 
@@ -234,27 +237,33 @@ class OutgoingMove:
         began = time.monotonic()
         rounds: list[RoundResult] = []
         warm = asyncio.ensure_future(dialogue.answer(Ready))
+        list_processes = functools.partial(self._means.processes, self._container.init_pid)
         try:
-            while True:
-                processes = await self._means.processes(self._container.init_pid)
-                result = await sender.round(len(rounds), processes, self._container.manifest.memory_bytes)
-                rounds.append(result)
-                await check_still_runs(self._host.engine, self._container.id, self._container.init_pid)
-                verdict = self._judge(session, rounds, time.monotonic() - began)
-                if verdict.decision is Decision.GIVE_UP:
-                    raise _unmet(verdict, self._options.downtime_s_max)
-                if verdict.decision is Decision.FREEZE:
-                    if layers.done() and warm.done():
-                        return
-                    awaited = "the target to get ready" if layers.done() else "the image layers"
-                    self._events.emit("remark", text=f"memory is ahead; waiting for {awaited}")
-                    await asyncio.wait({layers, warm}, return_when=asyncio.FIRST_COMPLETED)
-                    if warm.done():
-                        warm.result()
-                    await layers
-                    await _ready(warm)
+            async with PreCopy(sender, list_processes, self._container.manifest.memory_bytes) as precopy:
+                while True:
+                    rounds.append(await precopy.round())
+                    await check_still_runs(self._host.engine, self._container.id, self._container.init_pid)
+                    verdict = self._judge(session, rounds, time.monotonic() - began)
+                    if verdict.decision is Decision.GIVE_UP:
+                        raise _unmet(verdict, self._options.downtime_s_max)
+                    if verdict.decision is Decision.FREEZE:
+                        if layers.done() and warm.done():
+                            await precopy.stop()
+                            return
+                        await self._await_target(layers, warm)
         finally:
             warm.cancel()
+
+    async def _await_target(self, layers: asyncio.Future[None], warm: asyncio.Future[Ready]) -> None:
+        """Memory is there: wait until the rest of what is needed for a start is."""
+        lacking = "the target to get ready" if layers.done() else "the image layers"
+        self._events.emit("remark", text=f"memory is ahead; waiting for {lacking}")
+        awaited: set[asyncio.Future[Any]] = {layers, warm}
+        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        if warm.done():
+            warm.result()
+        await layers
+        await _ready(warm)
 
     def _judge(self, session: PeerSession, rounds: Sequence[RoundResult], elapsed_s: float) -> Verdict:
         manifest = self._container.manifest

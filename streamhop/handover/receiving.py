@@ -57,6 +57,9 @@ class Receiver:
         self.files_dir.mkdir(mode=0o700)
         self._files_bytes = 0
         self._final_seen: Counter[str] = Counter()
+        self._memory_rounds = 0
+        """Of memory, that are here whole. The next may be under way already, but counts only after them."""
+        self._pages_came = asyncio.Event()
         self._changed = asyncio.Condition()
 
     # -- what others wait for --------------------------------------------------------------------------------------
@@ -89,6 +92,7 @@ class Receiver:
         :raises OSError: it cannot be stored.
         """
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._hash_ahead())
             while True:
                 stream = await session.accept_stream()
                 group.create_task(self._one(stream))
@@ -122,10 +126,27 @@ class Receiver:
         self._lacking.discard(digest)
 
     async def _memory(self, stream: IncomingStream) -> None:
+        number = stream.attributes.get("round")
         if self._final_seen:
             raise UnexpectedError("a round of memory after the final stage began")
+        if type(number) is not int or not self._memory_rounds <= number <= self._memory_rounds + 1:
+            raise UnexpectedError("a round of memory out of turn")
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._memory_rounds == number)
         async for chunk in stream:
             await in_worker(self._pages.apply, chunk.meta, chunk.data)
+        self._memory_rounds += 1
+        self._pages_came.set()
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _hash_ahead(self) -> None:
+        """Take digests of pages that came, while others are on their way: less is left to do while frozen."""
+        while True:
+            await self._pages_came.wait()
+            self._pages_came.clear()
+            while await in_worker(self._pages.hash_ahead):
+                continue
 
     async def _tree(self, stream: IncomingStream) -> None:
         name = stream.attributes.get("tree")
@@ -142,6 +163,7 @@ class Receiver:
             self._pages.begin_final()
             async for chunk in stream:
                 await in_worker(self._pages.apply, chunk.meta, chunk.data)
+            self._pages_came.set()
         elif part == "files":
             await self._image_files(stream)
         else:

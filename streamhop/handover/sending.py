@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from streamhop.content.image_layers import ImageDescription, read_layers
-from streamhop.content.memory import FinalImage, MemorySource
+from streamhop.content.memory import FinalImage, MemorySource, RoundStats
 from streamhop.content.trees import TreeScanner, shared_mapped_files
 from streamhop.content.trees.held_blocks import BLOCKS_MAX
 from streamhop.engine.docker import Engine
+from streamhop.engine.host_memory import available_memory_bytes
 from streamhop.engine.processes import ProcessRef
 from streamhop.net import OutgoingStream, PeerSession
 from streamhop.telemetry.events import EventLog
@@ -19,12 +20,18 @@ from streamhop_protocol.errors import LimitError, UnexpectedError
 from streamhop_protocol.held_pages import HeldPages, decode_held
 from streamhop_protocol.messages import StreamKind
 
-from .concurrency import in_thread
-from .policy import RoundResult
+from .concurrency import in_thread, in_worker
+from .precopy import RoundSize
 from .report import Tally
 
 PROGRESS_INTERVAL_S = 0.25
 """How often a stream tells how far it is."""
+
+KEPT_SHARE_MAX = 0.25
+"""Of the memory that the host has to spare: what pages may take that are kept to send differences to them."""
+
+DIFFERENCES_BYTES_PER_S_MAX = 1e9 / 8
+"""On a faster link pages are not kept: sending them whole takes no longer than finding what has changed in them."""
 
 IMAGE_FILE_CHUNK_BYTES = 256 * 1024
 
@@ -37,14 +44,19 @@ class Sender:
     ) -> None:
         self._session = session
         self._engine = engine
-        self._memory = MemorySource(seed=seed)
+        self._memory = MemorySource(seed=seed, sent_bytes_max=int(KEPT_SHARE_MAX * available_memory_bytes()))
         self._held_blocks: set[bytes] = set()
         self._trees = {
             name: TreeScanner(root, overlay_upper=name == "rootfs", held_blocks=self._held_blocks)
             for name, root in trees.items()
         }
+        self._trees_under_way: asyncio.Task[int] | None = None
         self._tally = tally
         self._events = events
+
+    def close(self) -> None:
+        """Give back what was kept; call it when nothing is sent any more. Safe to repeat."""
+        self._memory.close()
 
     # -- one stream ------------------------------------------------------------------------------------------------
 
@@ -98,29 +110,46 @@ class Sender:
 
     # -- rounds ----------------------------------------------------------------------------------------------------
 
-    async def round(self, number: int, processes: Sequence[ProcessRef], memory_bytes: int) -> RoundResult:
-        """One pass over memory and trees while the container runs; returns when the target holds all of it."""
-        began = time.monotonic()
-        async with asyncio.TaskGroup() as group:
-            memory = group.create_task(self._memory_round(number, processes, memory_bytes))
-            trees = group.create_task(self._tree_round(number, processes))
-        stream, tree_wire = memory.result(), trees.result()
-        stats = self._memory.last_round
-        return RoundResult(
-            pages=stats.changed_pages,
-            deferred_pages=stats.deferred_pages,
-            raw_bytes=stream.raw_bytes,
-            wire_bytes=stream.wire_bytes + tree_wire,
-            seconds=time.monotonic() - began,
-        )
+    async def round(
+        self, number: int, processes: Sequence[ProcessRef], memory_bytes: int, group: asyncio.TaskGroup
+    ) -> asyncio.Task[RoundSize]:
+        """One pass over memory and trees while the container runs; returns when its memory is on its way.
 
-    async def _memory_round(self, number: int, processes: Sequence[ProcessRef], memory_bytes: int) -> _CountedStream:
+        :param group: owns what goes on after that.
+        :returns: ends when the target holds all of the round.
+        """
+        self._trees_under_way = trees = group.create_task(
+            self._next_tree_round(self._trees_under_way, number, processes)
+        )
         stream = await self._open(StreamKind.MEMORY, "memory", "memory_precopy", round=number)
         stream.total_bytes = memory_bytes if number == 0 else None
         async for batch in in_thread(self._memory.round(processes)):
             await stream.write(batch.data, batch.meta)
+            link_bytes_per_s = self._session.codec_rate_bytes_per_s
+            self._memory.keeps_sent = link_bytes_per_s is None or link_bytes_per_s < DIFFERENCES_BYTES_PER_S_MAX
+        return group.create_task(self._arrival(stream, self._memory.last_round, trees))
+
+    def cut_round(self) -> None:
+        """End the reading of memory in the round under way early."""
+        self._memory.cut_round()
+
+    @staticmethod
+    async def _arrival(stream: _CountedStream, stats: RoundStats, trees: asyncio.Task[int]) -> RoundSize:
         await stream.finish()
-        return stream
+        return RoundSize(
+            pages=stats.changed_pages,
+            deferred_pages=stats.deferred_pages,
+            raw_bytes=stream.raw_bytes,
+            wire_bytes=stream.wire_bytes + await trees,
+        )
+
+    async def _next_tree_round(
+        self, before: asyncio.Task[int] | None, number: int, processes: Sequence[ProcessRef]
+    ) -> int:
+        """As :meth:`_tree_round`, once the round before has arrived: a tree's rounds do not overtake each other."""
+        if before is not None:
+            await before
+        return await self._tree_round(number, processes)
 
     async def _tree_round(self, number: int, processes: Sequence[ProcessRef], *, final: bool = False) -> int:
         """Send what changed in every tree; returns the bytes on the wire."""
@@ -151,7 +180,8 @@ class Sender:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._final_pages(final))
             group.create_task(self._final_files(final))
-        return await asyncio.to_thread(final.digest)
+            digest = group.create_task(in_worker(final.digest))
+        return digest.result()
 
     async def _final_pages(self, final: FinalImage) -> None:
         stream = await self._open(StreamKind.FINAL, "final memory", "memory_final", part="pages")

@@ -20,8 +20,7 @@ from support.net_helpers import two_peers
 from support.process_images import WIDE, Images, config
 
 from streamhop.content.image_layers import ImageAssembler
-from streamhop.content.memory import FinalImage, PageStore
-from streamhop.content.memory.table import PageHasher, SentTable
+from streamhop.content.memory import MemorySource, PageStore
 from streamhop.content.trees import HeldBlocks
 from streamhop.handover.errors import from_peer
 from streamhop.handover.incoming import IncomingMove
@@ -142,7 +141,7 @@ class Source:
             await self._hear(Ready)
             await self._stream(StreamKind.MEMORY, {"round": 0}, [self._page("memory", EARLY)])
             await self._tree("tree", StreamKind.TREE, {"round": 0})
-            digest = FinalImage(self.dump, SentTable(PageHasher(1, PAGE), 0, 1 << 20), PAGE).digest()
+            digest = MemorySource(1, page_size=PAGE).final(self.dump).digest()
             await self.session.send(Prepare(move=MOVE, epoch=1, image_digest=self._spoilt("PREPARE", digest)))
             await self._tree("final tree", StreamKind.FINAL, {"part": "tree"})
             await self._stream(StreamKind.FINAL, {"part": "pages"}, [self._page("final pages", LATE)])

@@ -48,7 +48,7 @@ def test_what_is_encoded_is_decoded(runs: list[PageRun]) -> None:
     meta = decode_meta(unpack(pack(encode_meta("pagemap-1", runs))), raw * PAGE, PAGE)
     assert meta.object_name == "pagemap-1"
     assert meta.runs == tuple(runs)
-    assert meta.raw_pages == raw
+    assert meta.data_pages == raw
     assert meta.zero_pages == sum(run.pages for run in runs) - raw
 
 
@@ -212,4 +212,4 @@ def test_anything_else_raises_nothing_but_protocol_errors(value: Any, data_bytes
         meta = decode_meta(value, data_bytes, PAGE)
     except ProtocolError:
         return
-    assert meta.raw_pages * PAGE == data_bytes
+    assert meta.data_pages * PAGE == data_bytes

@@ -26,7 +26,7 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
-MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = 0x20, 0x1000, 0x4000, 0x40000, 0x100000
 MNT_DETACH = 0x2
 
 _KINDS = {"net": CLONE_NEWNET, "uts": CLONE_NEWUTS, "ipc": CLONE_NEWIPC, "pid": CLONE_NEWPID, "mnt": CLONE_NEWNS}
@@ -163,7 +163,7 @@ def create_network(path: Path) -> None:
 
     :raises OSError:
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _share(path.parent)
     path.touch(exist_ok=False)
 
     def work() -> None:
@@ -175,6 +175,21 @@ def create_network(path: Path) -> None:
     except OSError:
         path.unlink()
         raise
+
+
+def _share(directory: Path) -> None:
+    """Make the directory of namespaces as the first ``ip netns add`` on a machine makes it, unless that was done.
+
+    It mounts the directory over itself: what was mounted below it before could not be unmounted any more.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        mount("", directory, flags=MS_SHARED | MS_REC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        mount(directory, directory, flags=MS_BIND | MS_REC)
+        mount("", directory, flags=MS_SHARED | MS_REC)
 
 
 def delete_network(path: Path) -> None:

@@ -17,7 +17,7 @@ from streamhop.engine.checkpoint import CheckpointFailed
 from streamhop.handover.host import Host
 from streamhop.handover.manifest import Manifest
 from streamhop.handover.means import Intake, Means
-from streamhop.handover.policy import RoundResult
+from streamhop.handover.precopy import RoundSize
 from streamhop.handover.preflight import SourceContainer
 from streamhop.handover.target_policy import TargetPolicy
 from streamhop_protocol.errors import IntegrityError
@@ -142,10 +142,22 @@ class _Sender:
         if wanted:
             await self._session.transfer(("layer", None), self._world.lasts(0.5, 3.0))
 
-    async def round(self, number: int, processes: Any, memory_bytes: int) -> RoundResult:
-        seconds = self._world.lasts(0.3 if number == 0 else 0.05)
-        await self._session.transfer(("memory", None), seconds)
-        return RoundResult(10, 0, 100000 if number == 0 else 1000, 100000 if number == 0 else 1000, seconds)
+    async def round(
+        self, number: int, processes: Any, memory_bytes: int, group: asyncio.TaskGroup
+    ) -> asyncio.Task[RoundSize]:
+        await asyncio.sleep(self._world.lasts(0.01, 0.1))
+        return group.create_task(self._round_arrives(number))
+
+    async def _round_arrives(self, number: int) -> RoundSize:
+        await self._session.transfer(("memory", None), self._world.lasts(0.3 if number == 0 else 0.05))
+        size = 100000 if number == 0 else 1000
+        return RoundSize(10, 0, size, size)
+
+    def cut_round(self) -> None:
+        return
+
+    def close(self) -> None:
+        return
 
     async def final_trees(self, processes: Any) -> None:
         await self._session.transfer(("tree", None), self._world.lasts(0.02, 1.0))

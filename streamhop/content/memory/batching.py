@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from streamhop_protocol.page_batches import (
-    RAW,
     RUNS_PER_BATCH_MAX,
     ZERO,
     ZERO_PAGES_PER_BATCH_MAX,
@@ -18,10 +17,10 @@ from streamhop_protocol.page_batches import (
     encode_meta,
 )
 
-BATCH_BYTES = 256 * 1024
-"""Raw bytes of a batch. At 20 Mbit/s and a ratio of 0.2 these are 20 ms on the wire."""
+from .encoding import LEFT_OUT, Kinds
 
-_LEFT_OUT = -1
+BATCH_BYTES = 256 * 1024
+"""Bytes of pages in a batch. At 20 Mbit/s and a ratio of 0.2 these are 20 ms on the wire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,38 +39,31 @@ class BatchBuilder:
 
     def __init__(self, page_size: int) -> None:
         self._page_size = page_size
-        self._raw_pages_max = BATCH_BYTES // page_size
+        self._data_pages_max = BATCH_BYTES // page_size
         self._object_name = ""
         self._runs: list[PageRun] = []
         self._pieces: list[bytes] = []
-        self._raw_pages = 0
+        self._data_pages = 0
         self._zero_pages = 0
 
-    def add_chosen(
-        self,
-        object_name: str,
-        indices: npt.NDArray[np.int64],
-        chosen: npt.NDArray[np.bool_],
-        zero: npt.NDArray[np.bool_],
-        data: memoryview,
+    def add(
+        self, object_name: str, indices: npt.NDArray[np.int64], kinds: Kinds, data: memoryview
     ) -> Iterator[PageBatch]:
-        """Take the chosen pages and yield the batches they complete.
+        """Take pages and yield the batches they complete.
 
         :param indices: ascending page indices.
-        :param chosen: which of them to take.
-        :param zero: which of them hold zeros alone.
+        :param kinds: what is sent of each, or that it is left out.
         :param data: the bytes of all of them, in order; copied.
         """
         if object_name != self._object_name:
             yield from self.flush()
             self._object_name = object_name
-        # A run ends where the indices jump, where pages are left out, and where raw pages and zeros meet
-        state = np.where(chosen, np.where(zero, ZERO, RAW), _LEFT_OUT)
-        cuts = np.flatnonzero((np.diff(indices) != 1) | (state[1:] != state[:-1])) + 1
+        # A run ends where the indices jump, where pages are left out, and where kinds meet
+        cuts = np.flatnonzero((np.diff(indices) != 1) | (kinds[1:] != kinds[:-1])) + 1
         bounds = [0, *cuts.tolist(), len(indices)]
         for begin, end in pairwise(bounds):
-            kind = int(state[begin])
-            if kind != _LEFT_OUT:
+            kind = int(kinds[begin])
+            if kind != LEFT_OUT:
                 run = PageRun(int(indices[begin]), end - begin, kind)
                 yield from self._add_run(run, data[begin * self._page_size :])
 
@@ -79,19 +71,19 @@ class BatchBuilder:
         first, left, kind = run
         while left:
             room = (
-                ZERO_PAGES_PER_BATCH_MAX - self._zero_pages if kind == ZERO else self._raw_pages_max - self._raw_pages
+                ZERO_PAGES_PER_BATCH_MAX - self._zero_pages if kind == ZERO else self._data_pages_max - self._data_pages
             )
             count = min(left, room)
-            if kind == RAW:
+            if kind != ZERO:
                 self._pieces.append(bytes(data[: count * self._page_size]))
                 data = data[count * self._page_size :]
-                self._raw_pages += count
+                self._data_pages += count
             else:
                 self._zero_pages += count
             self._append(PageRun(first, count, kind))
             first, left = first + count, left - count
             if (
-                self._raw_pages == self._raw_pages_max
+                self._data_pages == self._data_pages_max
                 or self._zero_pages == ZERO_PAGES_PER_BATCH_MAX
                 or len(self._runs) == RUNS_PER_BATCH_MAX
             ):
@@ -109,5 +101,5 @@ class BatchBuilder:
         """Yield what is left, if anything."""
         if self._runs:
             batch = PageBatch(encode_meta(self._object_name, self._runs), b"".join(self._pieces))
-            self._runs, self._pieces, self._raw_pages, self._zero_pages = [], [], 0, 0
+            self._runs, self._pieces, self._data_pages, self._zero_pages = [], [], 0, 0
             yield batch

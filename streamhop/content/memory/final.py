@@ -10,8 +10,10 @@ from streamhop_protocol.errors import MalformedError
 
 from .batching import BatchBuilder, PageBatch
 from .criu_pagemap import PagemapEntry, entries, pages_file_id
+from .encoding import encode, note_sent
 from .image_digest import BLOCK_PAGES, ImageDigest, block_digest
 from .presence import PageIndices, by_granule, page_windows
+from .sent_pages import SentPages
 from .stats import RoundStats
 from .table import SentTable
 
@@ -24,12 +26,14 @@ class FinalImage:
 
     :param image_dir: the directory; best on a tmpfs.
     :param table: what the target holds.
+    :param sent: content of pages that it holds, as far as it was kept.
     :param page_size: bytes of a page.
     :raises OSError: the directory cannot be read.
     """
 
-    def __init__(self, image_dir: Path, table: SentTable, page_size: int) -> None:
+    def __init__(self, image_dir: Path, table: SentTable, sent: SentPages, page_size: int) -> None:
         self._table = table
+        self._sent = sent
         self._page_size = page_size
         names = sorted(path.name for path in image_dir.iterdir())
         self._files = [
@@ -107,7 +111,11 @@ class FinalImage:
     ) -> Iterator[PageBatch]:
         self.stats.scanned_pages += len(indices)
         number = int(indices[0]) // BLOCK_PAGES
-        verdict = self._table.compare(object_name, number, indices - number * BLOCK_PAGES, data)
-        if verdict is not None:
-            self.stats.count(verdict)
-            yield from builder.add_chosen(object_name, indices, verdict.send, verdict.zero, data)
+        slots = indices - number * BLOCK_PAGES
+        verdict = self._table.compare(object_name, number, slots, data)
+        if verdict is None:
+            return
+        kinds, encoded = encode(self._sent, object_name, number, slots, verdict, data)
+        note_sent(self._sent, object_name, number, slots, verdict, data, keep=False)
+        self.stats.count(verdict, kinds)
+        yield from builder.add(object_name, indices, kinds, encoded)

@@ -6,7 +6,7 @@ is the digest of its block. Numbers are unsigned, little-endian, 64 bits; names 
 order::
 
     "streamhop image 2\\n"
-    for each pagemap-*.img, by name:          "P" name, pages in all, and for each block that it has pages of, ascending:
+    for each pagemap-*.img, by name:          "P" name, pages in all; for each block that it has pages of, ascending:
                                               BLAKE3 (32 bytes) of these pages, ascending
     for each other and pagemap file, by name: "F" name, size, bytes
 

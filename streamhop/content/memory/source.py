@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,9 +19,11 @@ import numpy as np
 from streamhop_protocol.held_pages import HeldPages
 
 from .batching import BatchBuilder, PageBatch
+from .encoding import encode, note_sent
 from .final import FinalImage
 from .maps import Mapping, anonymous_shared_device, parse_maps, private_mappings, shared_mappings
 from .presence import PageIndices, PrivatePages, by_granule, file_windows
+from .sent_pages import SentPages
 from .stats import RoundStats
 from .table import GRANULE_PAGES, PageHasher, SentTable, as_hashes
 
@@ -47,10 +50,11 @@ class MemorySource:
     """What of a container's memory the target holds, and how to bring it up to date.
 
     One object serves one move. A round that is not consumed to its end leaves it unusable: pages count as sent when
-    they are yielded.
+    they are yielded. :meth:`cut_round` brings the end about.
 
     :param seed: secret, drawn for each move; hashes are taken under it.
     :param page_size: bytes of a page on this host.
+    :param sent_bytes_max: memory for pages as they were sent, to send differences to them.
     """
 
     def __init__(
@@ -60,11 +64,16 @@ class MemorySource:
         page_size: int = os.sysconf("SC_PAGE_SIZE"),
         defer_after_rounds: int = DEFER_AFTER_ROUNDS,
         table_bytes_max: int = TABLE_BYTES_MAX,
+        sent_bytes_max: int = 0,
     ) -> None:
         self._page_size = page_size
         self._table = SentTable(PageHasher(seed, page_size), defer_after_rounds, table_bytes_max)
         self._buffer = memoryview(bytearray(GRANULE_PAGES * page_size))
         self._builder = BatchBuilder(page_size)
+        self._sent = SentPages(page_size, sent_bytes_max)
+        self.keeps_sent = True
+        """Whether pages are kept to send differences to them: not worth while on a fast link."""
+        self._cut = threading.Event()
         self.last_round = RoundStats()
 
     def round(self, processes: Sequence[ProcessLike]) -> Iterator[PageBatch]:
@@ -72,6 +81,7 @@ class MemorySource:
 
         Processes and mappings that go away meanwhile are left out. ``last_round`` counts along.
         """
+        self._cut.clear()
         stats = self.last_round = RoundStats()
         device = anonymous_shared_device()
         shared_done: set[str] = set()
@@ -83,6 +93,10 @@ class MemorySource:
                     shared_done.add(object_name)
                     yield from self._shared_pages(object_name, process.host_pid, mapping, stats)
         yield from self._builder.flush()
+
+    def cut_round(self) -> None:
+        """Let the round under way end early, if there is one; may be called from another thread."""
+        self._cut.set()
 
     def learn(self, held: HeldPages) -> None:
         """The target has these pages from an earlier attempt, hashed under this move's seed."""
@@ -96,7 +110,11 @@ class MemorySource:
 
         :raises OSError: it cannot be read.
         """
-        return FinalImage(image_dir, self._table, self._page_size)
+        return FinalImage(image_dir, self._table, self._sent, self._page_size)
+
+    def close(self) -> None:
+        """Give back the memory of pages kept; everything is sent whole from now on. Safe to repeat."""
+        self._sent.close()
 
     def _private_pages(
         self, process: ProcessLike, mappings: Sequence[Mapping], stats: RoundStats
@@ -126,7 +144,7 @@ class MemorySource:
         self, object_name: str, windows: Iterator[PageIndices], content_fd: int, stats: RoundStats
     ) -> Iterator[PageBatch]:
         parts = by_granule(windows, GRANULE_PAGES)
-        while True:
+        while not self._cut.is_set():
             try:
                 part = next(parts, None)
             except OSError:  # the process or the mapping went away
@@ -143,12 +161,15 @@ class MemorySource:
             return
         stats.scanned_pages += len(indices)
         number = int(indices[0]) // GRANULE_PAGES
+        slots = indices - number * GRANULE_PAGES
         data = self._buffer[: len(indices) * self._page_size]
-        verdict = self._table.visit(object_name, number, indices - number * GRANULE_PAGES, data)
+        verdict = self._table.visit(object_name, number, slots, data)
         if verdict is None:
             return
-        stats.count(verdict)
-        yield from self._builder.add_chosen(object_name, indices, verdict.send, verdict.zero, data)
+        kinds, encoded = encode(self._sent, object_name, number, slots, verdict, data)
+        note_sent(self._sent, object_name, number, slots, verdict, data, keep=self.keeps_sent)
+        stats.count(verdict, kinds)
+        yield from self._builder.add(object_name, indices, kinds, encoded)
 
     def _read(self, content_fd: int, indices: PageIndices) -> PageIndices:
         """Read pages into the buffer, one after the other; returns those that could be read."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streamhop_protocol.page_batches import XOR, ZERO
+
+from .encoding import Kinds
 from .table import Verdict
 
 
@@ -29,10 +32,14 @@ class RoundStats:
     zero_pages: int = 0
     """Of those sent, the ones that hold zeros alone and cost next to nothing."""
 
-    def count(self, verdict: Verdict) -> None:
-        """Add the pages of one visit."""
+    difference_pages: int = 0
+    """Of those sent, the ones that went as the difference to what was sent before."""
+
+    def count(self, verdict: Verdict, kinds: Kinds) -> None:
+        """Add the pages of one visit, and how they were sent."""
         self.changed_pages += verdict.changed
         self.new_pages += verdict.new
         self.deferred_pages += verdict.deferred
         self.sent_pages += int(verdict.send.sum())
-        self.zero_pages += int((verdict.send & verdict.zero).sum())
+        self.zero_pages += int((kinds == ZERO).sum())
+        self.difference_pages += int((kinds == XOR).sum())

@@ -11,11 +11,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import xxhash
 
 from streamhop_protocol.errors import LimitError, MalformedError, UnexpectedError
 from streamhop_protocol.held_pages import PAGES_PER_CHUNK_MAX, encode_held
-from streamhop_protocol.page_batches import PAGE_SIZES, RAW, PageRun, check_image_file_name, decode_meta
+from streamhop_protocol.page_batches import PAGE_SIZES, XOR, ZERO, PageRun, check_image_file_name, decode_meta
 
 from .assemble import ImageBuilder, StoredObject, hash_block
 from .image_digest import BLOCK_PAGES
@@ -99,8 +100,8 @@ class PageStore:
         :param data: its raw pages.
         :raises MalformedError: the description is none, or does not fit the data.
         :raises LimitError: more than the store may hold, on disk or in memory.
-        :raises UnexpectedError: the image is being assembled or was.
-        :raises OSError: it cannot be written.
+        :raises UnexpectedError: the image is being assembled or was; a difference to what is not held.
+        :raises OSError: it cannot be written or read.
         """
         batch = decode_meta(meta, len(data), self._page_size)
         rest = memoryview(data)
@@ -108,12 +109,14 @@ class PageStore:
             self._check_open()
             stored = self._object(batch.object_name)
             for run in batch.runs:
-                if run.kind == RAW:
-                    size = run.pages * self._page_size
-                    self._write(stored, run, rest[:size])
-                    rest = rest[size:]
-                else:
+                size = 0 if run.kind == ZERO else run.pages * self._page_size
+                content, rest = rest[:size], rest[size:]
+                if run.kind == ZERO:
                     self._clear(stored, run)
+                elif run.kind == XOR:
+                    self._write(stored, run, self._changed(stored, run, content))
+                else:
+                    self._write(stored, run, content)
 
     def begin_final(self) -> None:
         """What comes from now on is the difference between the rounds and the dump of the frozen container.
@@ -231,6 +234,21 @@ class PageStore:
             size = count * self._page_size
             self._files.write(segment, first, data[:size])
             data = data[size:]
+
+    def _changed(self, stored: StoredObject, run: PageRun, difference: memoryview) -> memoryview:
+        """What pages become by a difference to what is held of them."""
+        before = memoryview(bytearray(len(difference)))
+        filled = 0
+        for number, first, count in stored.cut(run.first, run.pages):
+            segment = stored.segments.get(number)
+            if segment is None or segment.held.first_missing(first, count) is not None:
+                raise UnexpectedError("a difference to a page that never arrived")
+            size = count * self._page_size
+            self._files.read(segment, first, before[filled : filled + size])
+            filled += size
+        pages = np.frombuffer(before, dtype=np.uint64)
+        np.bitwise_xor(pages, np.frombuffer(difference, dtype=np.uint64), out=pages)
+        return before
 
     def _clear(self, stored: StoredObject, run: PageRun) -> None:
         for segment, first, count in self._pieces(stored, run):

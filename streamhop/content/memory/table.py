@@ -17,8 +17,9 @@ import xxhash
 from .image_digest import BLOCK_PAGES
 
 GRANULE_PAGES = BLOCK_PAGES
-"""Pages that share one entry, visited as the final image's blocks are. Small enough for scattered memory (2.3 KiB an entry), large enough that the cost of a
-visit is hidden behind the hashing of its pages (about 18 bytes a page where memory is dense)."""
+"""Pages that share one entry, visited as the final image's blocks are. Small enough for scattered memory (2.3 KiB an
+entry), large enough that the cost of a visit is hidden behind the hashing of its pages (about 18 bytes a page where
+memory is dense)."""
 
 _ENTRY_BYTES = GRANULE_PAGES * 17 + 400
 """Hashes, counters and the objects around them."""
@@ -46,6 +47,8 @@ class Verdict:
 
     send: Mask
     zero: Mask
+    known: Mask
+    """Of which the target holds some earlier content."""
     changed: int
     """Pages whose content is not what the target holds, first sight included."""
     new: int
@@ -125,7 +128,7 @@ class SentTable:
         return self._judge(granule, slots, hashes, differs)
 
     def _judge(self, granule: _Granule, slots: Slots, hashes: Hashes, differs: Mask) -> Verdict:
-        known = granule.sent[slots].any(axis=1)
+        known = _held(granule.sent[slots])
         # A page counts as still changing only if it differs from its last sight, not just from what was sent
         moving = differs & known
         if granule.seen is not None:
@@ -142,6 +145,7 @@ class SentTable:
         return Verdict(
             send=send,
             zero=(hashes == self._hasher.zero).all(axis=1),
+            known=known,
             changed=int(differs.sum()),
             new=int((differs & ~known).sum()),
             deferred=int(put_off.sum()),
@@ -167,19 +171,20 @@ class SentTable:
         granule = self._granules.get((object_name, number))
         if granule is None:
             differs = np.ones(len(slots), dtype=np.bool_)
-            new = len(slots)
+            known = np.zeros(len(slots), dtype=np.bool_)
         else:
             sent = granule.sent[slots]
             differs = _unequal(sent, hashes)
             if not differs.any():
                 return None
-            new = int((~sent.any(axis=1)).sum())
+            known = _held(sent)
             granule.sent[slots[differs]] = 0
         return Verdict(
             send=differs,
             zero=(hashes == self._hasher.zero).all(axis=1),
+            known=known,
             changed=int(differs.sum()),
-            new=new,
+            new=int((differs & ~known).sum()),
             deferred=0,
         )
 
@@ -192,4 +197,10 @@ def as_hashes(joined: bytes) -> Hashes:
 def _unequal(left: Hashes, right: Hashes) -> Mask:
     """Rows that differ. Column by column: a reduction over an axis of two costs several times as much."""
     result: Mask = (left[:, 0] != right[:, 0]) | (left[:, 1] != right[:, 1])
+    return result
+
+
+def _held(hashes: Hashes) -> Mask:
+    """Rows that stand for content: nothing sent is all zeros."""
+    result: Mask = (hashes[:, 0] != 0) | (hashes[:, 1] != 0)
     return result

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from memory_support import PAGE, ZERO_PAGE, page
 
 from streamhop.content.memory.batching import BATCH_BYTES, BatchBuilder, PageBatch
+from streamhop.content.memory.encoding import LEFT_OUT
 from streamhop_protocol.page_batches import RAW, RUNS_PER_BATCH_MAX, ZERO, ZERO_PAGES_PER_BATCH_MAX, decode_meta
 
 
@@ -45,11 +46,10 @@ def test_what_goes_in_comes_out(steps: list[tuple[int, list[tuple[int, bool, boo
             indices.append(position)
             contents.append(ZERO_PAGE if zero else page(position))
         chosen = [chosen for _, chosen, _ in pages]
-        batches += builder.add_chosen(
+        batches += builder.add(
             f"pagemap-{pid}",
             np.array(indices),
-            np.array(chosen),
-            np.array([zero for _, _, zero in pages]),
+            np.array([(ZERO if zero else RAW) if wanted else LEFT_OUT for _, wanted, zero in pages]),
             memoryview(b"".join(contents)),
         )
         expected |= {
@@ -65,8 +65,7 @@ def test_large_runs_are_cut_and_batches_own_their_bytes() -> None:
     builder = BatchBuilder(PAGE)
     count = 3 * BATCH_BYTES // PAGE // 2
     buffer = bytearray(b"".join(page(index) for index in range(count)))
-    everything = np.ones(count, dtype=np.bool_)
-    batches = list(builder.add_chosen("pagemap-1", np.arange(count), everything, ~everything, memoryview(buffer)))
+    batches = list(builder.add("pagemap-1", np.arange(count), np.full(count, RAW), memoryview(buffer)))
     buffer[:] = bytes(len(buffer))
     batches += builder.flush()
     assert [len(batch.data) for batch in batches] == [BATCH_BYTES, BATCH_BYTES // 2]
@@ -76,9 +75,8 @@ def test_large_runs_are_cut_and_batches_own_their_bytes() -> None:
 def test_scattered_zeros_stay_under_the_bound_of_runs() -> None:
     builder = BatchBuilder(PAGE)
     count = RUNS_PER_BATCH_MAX + 10
-    everything = np.ones(count, dtype=np.bool_)
     data = memoryview(bytes(count * PAGE))
-    batches = list(builder.add_chosen("pagemap-1", 2 * np.arange(count), everything, everything, data))
+    batches = list(builder.add("pagemap-1", 2 * np.arange(count), np.full(count, ZERO), data))
     batches += builder.flush()
     assert [len(batch.meta["r"]) for batch in batches] == [RUNS_PER_BATCH_MAX, 10]  # type: ignore[arg-type]
     assert len(unpacked(batches)) == count
@@ -88,11 +86,10 @@ def test_many_zeros_stay_under_the_bound_of_zeros() -> None:
     builder = BatchBuilder(PAGE)
     batches: list[PageBatch] = []
     step = ZERO_PAGES_PER_BATCH_MAX // 4 - 1
-    everything = np.ones(step, dtype=np.bool_)
     data = memoryview(bytes(step * PAGE))
     for number in range(5):
         indices = np.arange(step) + number * step
-        batches += builder.add_chosen("pagemap-1", indices, everything, everything, data)
+        batches += builder.add("pagemap-1", indices, np.full(step, ZERO), data)
     batches += builder.flush()
     assert [batch.meta["r"] for batch in batches] == [
         [[0, ZERO_PAGES_PER_BATCH_MAX, ZERO]],
@@ -102,6 +99,5 @@ def test_many_zeros_stay_under_the_bound_of_zeros() -> None:
 
 def test_nothing_chosen_is_no_batch() -> None:
     builder = BatchBuilder(PAGE)
-    nothing = np.zeros(1, dtype=np.bool_)
-    assert list(builder.add_chosen("pagemap-1", np.arange(1), nothing, nothing, memoryview(page(1)))) == []
+    assert list(builder.add("pagemap-1", np.arange(1), np.array([LEFT_OUT]), memoryview(page(1)))) == []
     assert list(builder.flush()) == []

@@ -9,6 +9,7 @@ import pytest
 from memory_support import PAGE, ZERO_PAGE, page, read_as_criu, write_dump
 
 from streamhop.content.memory import FinalImage, MemorySource, PageStore
+from streamhop.content.memory.sent_pages import SentPages
 from streamhop.content.memory.table import GRANULE_PAGES, PageHasher, SentTable
 from streamhop_protocol.errors import MalformedError
 from streamhop_protocol.page_batches import RAW, ZERO
@@ -44,7 +45,7 @@ def test_only_what_differs_is_sent(tmp_path: Path) -> None:
     write_dump(tmp_path, {"pagemap-1": dumped})
     hasher = PageHasher(7, PAGE)
     table = SentTable(hasher, 3, 1 << 20)
-    first = FinalImage(tmp_path, table, PAGE)
+    first = FinalImage(tmp_path, table, SentPages(PAGE, 0), PAGE)
     changed = {1, GRANULE_PAGES, 3 * GRANULE_PAGES - 1}
     for number in range(3):
         indices = [number * GRANULE_PAGES + slot for slot in range(GRANULE_PAGES)]

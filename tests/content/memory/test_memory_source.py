@@ -13,7 +13,7 @@ import pytest
 from memory_support import PAGE, ZERO_PAGE, page
 
 from streamhop.content.memory import MemorySource, PageBatch
-from streamhop_protocol.page_batches import RAW, decode_meta
+from streamhop_protocol.page_batches import XOR, ZERO, decode_meta
 
 pytestmark = pytest.mark.root
 
@@ -72,15 +72,20 @@ def victim(tmp_path: Path) -> Iterator[Victim]:
     child.close()
 
 
-def unpack(batches: list[PageBatch]) -> Held:
+def unpack(batches: list[PageBatch], before: Held | None = None) -> Held:
+    """What a target would hold of these batches; ``before``: what differences are to."""
     found: Held = {}
     for batch in batches:
         meta = decode_meta(batch.meta, len(batch.data), PAGE)
         at = 0
         for first, pages, kind in meta.runs:
             for index in range(first, first + pages):
-                found[meta.object_name, index] = batch.data[at : at + PAGE] if kind == RAW else ZERO_PAGE
-                at += PAGE if kind == RAW else 0
+                key = (meta.object_name, index)
+                found[key] = ZERO_PAGE if kind == ZERO else batch.data[at : at + PAGE]
+                at += 0 if kind == ZERO else PAGE
+                if kind == XOR:
+                    assert before is not None
+                    found[key] = bytes(new ^ old for new, old in zip(found[key], before[key], strict=True))
     return found
 
 
@@ -127,6 +132,24 @@ def test_later_rounds_send_what_changed(victim: Victim) -> None:
     assert held[victim.private("anonymous", 230)] == page(8888)
     assert len(held) == reader.last_round.sent_pages < scanned / 4
     assert victim.private("forbidden", 5) not in held
+
+
+def test_a_page_that_changed_a_little_goes_as_a_difference(victim: Victim, tmp_path: Path) -> None:
+    reader = MemorySource(42, sent_bytes_max=1 << 26)
+    held = unpack(list(reader.round([victim.ref])))
+    victim.say("poke", "anonymous", 10, 7777)
+    with Path(f"/proc/{victim.process.pid}/mem").open("r+b", buffering=0) as memory:
+        place = victim.private("anonymous", 20)[1] * PAGE
+        memory.seek(place + 100)
+        memory.write(b"changed")
+    batches = list(reader.round([victim.ref]))
+    assert reader.last_round.difference_pages >= 1
+    changed = unpack(batches, held)
+    expected = bytearray(page(21))
+    expected[100:107] = b"changed"
+    assert changed[victim.private("anonymous", 20)] == expected
+    assert changed[victim.private("anonymous", 10)] == page(7777)
+    reader.close()
 
 
 def test_pages_that_change_every_round_are_deferred(victim: Victim) -> None:

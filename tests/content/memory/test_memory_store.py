@@ -18,7 +18,7 @@ from streamhop.content.memory.page_set import GRANULE_PAGES
 from streamhop.content.memory.sparse_files import SEGMENT_BYTES
 from streamhop_protocol.errors import IntegrityError, LimitError, MalformedError, ProtocolError, UnexpectedError
 from streamhop_protocol.held_pages import HASH_BYTES, decode_held
-from streamhop_protocol.page_batches import RAW, ZERO, ZERO_PAGES_PER_BATCH_MAX, PageRun, encode_meta
+from streamhop_protocol.page_batches import RAW, XOR, ZERO, ZERO_PAGES_PER_BATCH_MAX, PageRun, encode_meta
 
 SEGMENT_PAGES = SEGMENT_BYTES // PAGE
 QUOTA_BYTES = 1 << 24
@@ -98,6 +98,30 @@ def test_the_digest_is_the_one_of_the_specification(store: PageStore, tmp_path: 
 
 INDICES = st.sampled_from([0, 1, 2, GRANULE_PAGES - 1, GRANULE_PAGES, CODE, SEGMENT_PAGES - 1, SEGMENT_PAGES, STACK])
 CONTENTS = st.integers(0, 5).map(lambda seed: page(seed) if seed else ZERO_PAGE)
+
+
+def test_a_difference_is_to_what_is_held(store: PageStore, tmp_path: Path) -> None:
+    put(store, {LOW: page(1), LOW + 1: ZERO_PAGE, LOW + 2: page(3)})
+    while store.hash_ahead():
+        pass
+    wanted = [page(9), page(2), page(3)]
+    change = b"".join(_xor(new, old) for new, old in zip(wanted, [page(1), ZERO_PAGE, page(3)], strict=True))
+    store.apply(encode_meta("pagemap-1", [PageRun(LOW, 3, XOR)]), change)
+    pages = {LOW + at: content for at, content in enumerate(wanted)}
+    digest = assemble(store, tmp_path, {"pagemap-1": pages}, {})
+    assert read_as_criu(tmp_path / "image", "pagemap-1") == pages
+    assert digest == MemorySource(1, page_size=PAGE).final(tmp_path / "dump").digest()
+
+
+def _xor(left: bytes, right: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(left, right, strict=True))
+
+
+@pytest.mark.parametrize("first", [LOW - 1, LOW + 1, STACK])
+def test_a_difference_to_a_page_that_never_arrived(store: PageStore, first: int) -> None:
+    put(store, {LOW: page(1)})
+    with pytest.raises(UnexpectedError, match="never arrived"):
+        store.apply(encode_meta("pagemap-1", [PageRun(first, 1, XOR)]), page(1))
 
 
 @given(st.data())

@@ -12,7 +12,7 @@ from streamhop.content.memory.criu_mm import ranges_without_parent
 from streamhop.content.memory.criu_pagemap import PRESENT, PagemapEntry, encode_pagemap, entries
 from streamhop.content.memory.protobuf import fields, varint
 from streamhop_protocol.errors import MalformedError
-from streamhop_protocol.page_batches import PAGE_SIZES, RAW, ZERO, PageRun, decode_meta, encode_meta
+from streamhop_protocol.page_batches import PAGE_SIZES, RAW, XOR, ZERO, PageRun, decode_meta, encode_meta
 from streamhop_protocol.wirepack import pack, unpack
 
 PAGE = 4096
@@ -23,9 +23,9 @@ FILLS_MAX = 32
 def run_page_batch(data: bytes) -> None:
     """First byte: page size; second: pages of data; the rest describes them."""
     page_size = (*PAGE_SIZES, 12345)[data[0] % 4 if data else 0]
-    raw_pages = data[1] if len(data) > 1 else 0
-    decoded = decode_meta(unpack(data[2:]), raw_pages * page_size, page_size)
-    assert decoded.raw_pages == raw_pages
+    pages = data[1] if len(data) > 1 else 0
+    decoded = decode_meta(unpack(data[2:]), pages * page_size, page_size)
+    assert decoded.data_pages == pages
 
 
 def run_page_image(data: bytes) -> None:
@@ -76,6 +76,7 @@ def mm_image(*mappings: tuple[int, int, int]) -> bytes:
 
 def _batch_seeds() -> Iterator[bytes]:
     yield bytes([0, 2]) + pack(encode_meta("pagemap-1", [PageRun(5, 2, RAW), PageRun(9, 100, ZERO)]))
+    yield bytes([0, 3]) + pack(encode_meta("pagemap-1", [PageRun(5, 1, RAW), PageRun(6, 1, XOR), PageRun(9, 1, XOR)]))
     yield bytes([1, 1]) + pack(encode_meta("pagemap-shmem-77", [PageRun(0, 1, RAW)]))
 
 
@@ -91,6 +92,9 @@ def _image_seeds() -> Iterator[bytes]:
     held: list[list[object]] = [[encode_meta("pagemap-1", [PageRun(16, 3, RAW), PageRun(40, 8, ZERO)]), 3]]
     pagemap = encode_pagemap(1, [PagemapEntry(16, 3, PRESENT), PagemapEntry(40, 8, PRESENT)], PAGE)
     yield image_case(held, {"pagemap-1.img": pagemap, "inventory.img": b"x", "descriptors.json": b"[]"})
+    held[0:0] = [[encode_meta("pagemap-1", [PageRun(16, 1, RAW), PageRun(17, 1, ZERO)]), 1]]
+    held += [[encode_meta("pagemap-1", [PageRun(16, 2, XOR)]), 2]]
+    yield image_case(held, {"pagemap-1.img": pagemap})
     mm = mm_image((16 * PAGE, 18 * PAGE, HUGE), (41 * PAGE, 43 * PAGE, HUGE))
     yield image_case(held, {"pagemap-1.img": pagemap, "mm-1.img": mm})
 

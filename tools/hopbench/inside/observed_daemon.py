@@ -11,10 +11,12 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from streamhop.cli import main as streamhop
 from streamhop.content.memory.batching import PageBatch
 from streamhop.content.memory.source import MemorySource, ProcessLike
-from streamhop_protocol.page_batches import RAW, decode_meta
+from streamhop_protocol.page_batches import XOR, ZERO, decode_meta
 
 SHADOW = Path("/run/hopbench/shadow")
 
@@ -45,11 +47,14 @@ class Shadow:
         rest = memoryview(batch.data)
         for run in described.runs:
             size = run.pages * self._page_bytes
-            if run.kind == RAW:
+            offset = run.first * self._page_bytes
+            content = memoryview(bytes(size))
+            if run.kind != ZERO:
                 content, rest = rest[:size], rest[size:]
-            else:
-                content = memoryview(bytes(size))
-            os.pwrite(descriptor, content, run.first * self._page_bytes)
+            if run.kind == XOR:
+                before = np.frombuffer(os.pread(descriptor, size, offset), dtype=np.uint8)
+                content = (before ^ np.frombuffer(content, dtype=np.uint8)).data
+            os.pwrite(descriptor, content, offset)
 
     def close(self) -> None:
         """Close the files."""

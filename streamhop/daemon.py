@@ -24,7 +24,7 @@ from streamhop.control.api import serve_control
 from streamhop.control.peering import PeeringApi
 from streamhop.engine.docker import Engine, EngineError
 from streamhop.engine.restores import RestoreServer
-from streamhop.engine.setup import SetupError, containers_of, register, reload_engine, unregister
+from streamhop.engine.setup import SetupError, containers_of, install_stand_in, register, reload_engine, unregister
 from streamhop.handover.failures import first_failure, plain
 from streamhop.handover.host import Host, kept_content
 from streamhop.handover.journal import Journal
@@ -84,6 +84,7 @@ async def _run(config: Config) -> None:
         for name in policies_for_nobody(config, {*config.peers, *(peer.name for peer in peers.book)}):
             log.warning("[policy.%s] is nobody's: no peer is called so here", name)
         host = Host(config, engine, journal, restores, peers, kept_content(config))
+        install_stand_in(host.launchers)
         unsettled = await recover(host)
         _remove_stray_files(config)
         async with asyncio.TaskGroup() as tasks:

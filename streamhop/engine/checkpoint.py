@@ -6,13 +6,21 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from .criu_log import explain_file
+from .criu_when_told import GO, environment, listen
 
 CRIU_CONFIG = "network-lock skip\n"
 """The network gate is closed already and stays so; CRIU's own lock would only cost time (half of a small dump's)."""
+
+READY_S_MAX = 30.0
+"""How long runc may take, with the container running, until there is nothing left for it to do but to dump."""
 
 CANCEL_S_MAX = 15.0
 """How long a dump that nobody wants any more may go on before it is killed."""
@@ -31,18 +39,21 @@ class CheckpointFailed(Exception):  # noqa: N818 - the callers' name for it
         self.fix = fix
 
 
-async def checkpoint(container_id: str, runc_root: Path, image_dir: Path, work_dir: Path, *, timeout_s: float) -> None:
-    """Dump a container that is paused and whose network gate is closed.
+@asynccontextmanager
+async def checkpoint_in_waiting(
+    container_id: str, runc_root: Path, image_dir: Path, work_dir: Path, launchers: Path
+) -> AsyncIterator[Checkpoint]:
+    """Everything of a dump that can be done before the container is frozen; returns when CRIU waits for the word.
 
-    Established TCP connections are dumped; whether they come back is decided at the restore. A caller that is
-    cancelled waits for the dump to end: a CRIU killed in the middle may leave its own code in the processes.
+    Established TCP connections are dumped; whether they come back is decided at the restore.
 
     :param runc_root: the state directory of the container's runtime, see :func:`.docker.runc_root`.
     :param image_dir: gets the images; must exist and be empty.
     :param work_dir: gets CRIU's log; must exist.
-    :raises CheckpointFailed:
+    :param launchers: where :func:`.setup.install_stand_in` was called.
+    :raises CheckpointFailed: runc did not come so far.
     """
-    with tempfile.TemporaryDirectory(prefix="criu-", dir=work_dir) as private:
+    with tempfile.TemporaryDirectory(prefix="criu-", dir=work_dir) as private, listen(private) as listener:
         # runc passes its environment on to CRIU. Where the container's configuration or /etc/criu/runc.conf say
         # otherwise they win.
         config = Path(private) / "criu.conf"
@@ -50,15 +61,89 @@ async def checkpoint(container_id: str, runc_root: Path, image_dir: Path, work_d
         try:
             process, cancelled = await _start(
                 checkpoint_command(container_id, runc_root, image_dir, work_dir),
-                {**os.environ, "CRIU_CONFIG_FILE": str(config)},
+                {**environment(str(launchers), private), "CRIU_CONFIG_FILE": str(config)},
             )
         except OSError as error:
             raise CheckpointFailed(f"runc cannot be run: {error.strerror}", "install runc, or mend PATH") from error
-        output = await _finish(process, timeout_s, cancelled)
-    if process.returncode:
-        reason, fix = await asyncio.to_thread(explain_file, work_dir / "dump.log")
+        checkpoint = Checkpoint(process, listener, work_dir)
+        try:
+            if cancelled is not None:
+                raise cancelled
+            await checkpoint.waits()
+            yield checkpoint
+        finally:
+            await checkpoint.close()
+
+
+class Checkpoint:
+    """A dump that waits to be let go: :meth:`run` it once, when the container is paused and its gate closed."""
+
+    def __init__(self, process: asyncio.subprocess.Process, listener: socket.socket, work_dir: Path) -> None:
+        self._process = process
+        self._listener = listener
+        self._listener.setblocking(False)
+        self._work_dir = work_dir
+        self._ending = asyncio.ensure_future(process.communicate())
+        self._stand_in: socket.socket | None = None
+
+    async def waits(self) -> None:
+        """Return when CRIU waits for the word.
+
+        :raises CheckpointFailed: runc ended instead, or takes too long.
+        """
+        connecting = asyncio.ensure_future(asyncio.get_running_loop().sock_accept(self._listener))
+        try:
+            awaited: set[asyncio.Future[Any]] = {connecting, self._ending}
+            await asyncio.wait(awaited, timeout=READY_S_MAX, return_when=asyncio.FIRST_COMPLETED)
+            if connecting.done():
+                self._stand_in = connecting.result()[0]
+        finally:
+            connecting.cancel()
+        if self._stand_in is not None:
+            return
+        if self._ending.done():
+            raise await self._failure(self._ending.result()[0])
+        raise CheckpointFailed(f"runc was not ready to dump after {READY_S_MAX:.0f} s", "is the host overloaded?")
+
+    async def run(self, timeout_s: float) -> None:
+        """Dump the container, and leave it paused.
+
+        A caller that is cancelled waits for the dump to end: a CRIU killed in the middle may leave its own code in the
+        processes.
+
+        :raises CheckpointFailed:
+        """
+        assert self._stand_in is not None
+        with contextlib.suppress(ConnectionError):  # it has died, which its exit code tells
+            await asyncio.get_running_loop().sock_sendall(self._stand_in, GO)
+        output = await self._finish(timeout_s)
+        if self._process.returncode:
+            raise await self._failure(output)
+
+    async def close(self) -> None:
+        """End a dump that was not let go. Safe to repeat."""
+        if self._stand_in is not None:
+            self._stand_in.close()
+        await _kill(self._process, self._ending)
+
+    async def _failure(self, output: bytes) -> CheckpointFailed:
+        reason, fix = await asyncio.to_thread(explain_file, self._work_dir / "dump.log")
         told = output.decode(errors="replace").strip()[-_OUTPUT_CHARACTERS_MAX:]
-        raise CheckpointFailed(f"the container could not be dumped: {reason or told}", fix if reason else "")
+        return CheckpointFailed(f"the container could not be dumped: {reason or told}", fix if reason else "")
+
+    async def _finish(self, timeout_s: float) -> bytes:
+        """What runc printed; see :meth:`run` for what happens on a cancel."""
+        try:
+            await asyncio.wait({self._ending}, timeout=timeout_s)
+        except asyncio.CancelledError:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({self._ending}, timeout=CANCEL_S_MAX)
+            await _kill(self._process, self._ending)
+            raise
+        if not self._ending.done():
+            await _kill(self._process, self._ending)
+            raise CheckpointFailed(f"the dump took more than {timeout_s:.0f} s", "is the host overloaded?")
+        return self._ending.result()[0]
 
 
 def checkpoint_command(container_id: str, runc_root: Path, image_dir: Path, work_dir: Path) -> list[str]:
@@ -68,7 +153,7 @@ def checkpoint_command(container_id: str, runc_root: Path, image_dir: Path, work
 
 
 async def _start(
-    command: list[str], environment: dict[str, str]
+    command: list[str], variables: dict[str, str]
 ) -> tuple[asyncio.subprocess.Process, asyncio.CancelledError | None]:
     """Start the dump. A cancel meanwhile would lose sight of it, so it is handed on with it."""
     starting = asyncio.ensure_future(
@@ -77,7 +162,7 @@ async def _start(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env=environment,
+            env=variables,
             start_new_session=True,
         )
     )
@@ -88,26 +173,6 @@ async def _start(
         except asyncio.CancelledError as error:
             cancelled = error
     return starting.result(), cancelled
-
-
-async def _finish(
-    process: asyncio.subprocess.Process, timeout_s: float, cancelled: asyncio.CancelledError | None
-) -> bytes:
-    """What it printed; see :func:`checkpoint` for what happens on a cancel."""
-    finishing = asyncio.ensure_future(process.communicate())
-    try:
-        if cancelled is not None:
-            raise cancelled
-        await asyncio.wait({finishing}, timeout=timeout_s)
-    except asyncio.CancelledError:
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait({finishing}, timeout=CANCEL_S_MAX)
-        await _kill(process, finishing)
-        raise
-    if not finishing.done():
-        await _kill(process, finishing)
-        raise CheckpointFailed(f"the dump took more than {timeout_s:.0f} s", "is the host overloaded?")
-    return finishing.result()[0]
 
 
 async def _kill(process: asyncio.subprocess.Process, finishing: asyncio.Future[tuple[bytes, bytes]]) -> None:

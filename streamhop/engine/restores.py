@@ -5,7 +5,9 @@ Lines of JSON, at most 64 KiB each; the connection is the restore's life: either
 restore, and nothing of the container is left::
 
     runtime: {"event": "create", "id": ..., "bundle": ...}      Docker has called `create`
-    daemon:  {"restore": {"image": ..., "work": ..., "tcp": "close" | "established"}}  or  {"refuse": "why"}
+    daemon:  {"restore": {"image": ..., "work": ..., "tcp": "close" | "established", "launchers": ...}}
+             or  {"refuse": "why"}
+    daemon:  {"images": {"network_first": bool}}                they are complete  or  {"refuse": "why"}
     runtime: {"event": "restored", "timings": {name: seconds}}  every task is there, stopped, behind the closed gate
     daemon:  {"go": true}  or  {"refuse": "why"}
     runtime: {"event": "running"}                               the gate is open, every task continued
@@ -90,8 +92,9 @@ def bundle_from_config(path: Path, config: Mapping[str, Any]) -> Bundle:
 class PendingRestore:
     """One restore, from before ``docker start`` to the first instruction. Made by :meth:`RestoreServer.expect`.
 
-    The calls come in this order: :meth:`bundle`, :meth:`restore`, :meth:`restored`, :meth:`go`; :meth:`refuse` at any
-    time before. All but :meth:`refuse` and :meth:`discard` raise :class:`RestoreFailed` once the restore has ended.
+    The calls come in this order: :meth:`bundle`, :meth:`get_ready`, :meth:`restore`, :meth:`restored`, :meth:`go`;
+    :meth:`refuse` at any time before. All but :meth:`refuse` and :meth:`discard` raise :class:`RestoreFailed` once the
+    restore has ended.
     """
 
     def __init__(self, container: str, directory: Path) -> None:
@@ -114,18 +117,28 @@ class PendingRestore:
             raise RestoreFailed("the runtime has not said where the bundle is")
         return self._bundle
 
-    async def restore(self, image: Path, work: Path, tcp: str = "close") -> None:
-        """Let the runtime go on with complete images; returns at once.
+    async def get_ready(self, image: Path, work: Path, launchers: Path, tcp: str = "close") -> None:
+        """Let runc get as far as it can without CRIU's images; returns at once.
 
-        :param image: directory of CRIU's images.
+        :param image: where they will be; ``descriptors.json`` must be there already.
         :param work: directory for CRIU's log.
+        :param launchers: where :func:`.setup.install_stand_in` was called.
         :param tcp: ``close`` restores established connections closed, ``established`` as they were.
         """
         if tcp not in ("close", "established"):
             raise ValueError(f"unknown way to restore TCP connections: {tcp!r}")
         await self._reached(self._created)
         self._work = work
-        await self._send({"restore": {"image": str(image.absolute()), "work": str(work.absolute()), "tcp": tcp}})
+        places = {"image": str(image.absolute()), "work": str(work.absolute()), "launchers": str(launchers.absolute())}
+        await self._send({"restore": {**places, "tcp": tcp}})
+
+    async def restore(self, *, network_first: bool) -> None:
+        """The images are complete: let CRIU begin; returns at once.
+
+        :param network_first: whether Docker has to have wired the network before CRIU can restore the processes.
+        """
+        await self._reached(self._created)
+        await self._send({"images": {"network_first": network_first}})
 
     async def restored(self) -> dict[str, float]:
         """Wait until every task is there, stopped behind the closed gate; returns what took how many seconds."""

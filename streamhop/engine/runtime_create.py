@@ -111,12 +111,12 @@ def read_order(line: bytes) -> Order:
     :raises CreateError: it refuses, or went away.
     """
     if not line:
-        raise CreateError("the daemon went away before the container's images were complete")
+        raise CreateError("the daemon went away before the restore was ordered")
     message = json.loads(line)
     if "refuse" in message:
         raise CreateError(str(message["refuse"]))
     order = message["restore"]
-    return Order(image=order["image"], work=order["work"], tcp=order["tcp"])
+    return Order(image=order["image"], work=order["work"], tcp=order["tcp"], launchers=order["launchers"])
 
 
 def prepared_config(config: Mapping[str, Any], hook: list[str]) -> dict[str, Any]:
@@ -139,14 +139,13 @@ def prepared_config(config: Mapping[str, Any], hook: list[str]) -> dict[str, Any
 
 
 def _read_line(connection: socket.socket) -> bytes:
-    """One line, or what came before the end."""
+    """One line, or nothing if the connection ends before; what comes behind it is left to the supervisor."""
     data = bytearray()
     while not data.endswith(b"\n") and len(data) < LINE_BYTES_MAX:
-        # One message at a time is under way: the daemon waits for our answer, nothing is read too far.
-        piece = connection.recv(4096)
-        if not piece:
+        ahead = connection.recv(4096, socket.MSG_PEEK)
+        if not ahead:
             return b""
-        data += piece
+        data += connection.recv(ahead.find(b"\n") + 1 or len(ahead))
     return bytes(data)
 
 

@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from . import runtime
+from . import criu_when_told, runtime
 from .docker import Engine, EngineError
 
 DOCKERD_PID_FILE = Path("/var/run/docker.pid")
@@ -71,6 +71,21 @@ def registered_run_dir(launcher: Path) -> Path | None:
     match = _RUN_DIR_LINE.search(text)
     words = shlex.split(match[1]) if match and "streamhop" in text else []
     return Path(words[0]) if len(words) == 1 else None
+
+
+def install_stand_in(directory: Path) -> None:
+    """Write the launcher of :mod:`.criu_when_told` into ``directory``, which is then put before runc's PATH.
+
+    The directory must be where programs may be run from, which ``/run`` is not on every host.
+
+    :raises OSError: it cannot be written.
+    """
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    module = str(Path(criu_when_told.__file__).resolve())
+    script = criu_when_told.launcher_text(shlex.quote(_python()), shlex.quote(module))
+    launcher = directory / criu_when_told.LAUNCHER_NAME
+    if not launcher.is_file() or launcher.read_text(encoding="utf-8") != script:
+        _write(launcher, script, 0o755)
 
 
 def _python() -> str:

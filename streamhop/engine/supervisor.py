@@ -3,10 +3,12 @@
 It owns ``runc restore``, holds the connection to the daemon, and is asked by the runtime's other calls through FIFOs in
 the restore's directory. Its life::
 
-    runc restore started -> hook: first process exists -> gate closed -> `create` returns -> Docker wires the network
-    -> `start` asks -> hook let go -> CRIU done, every task stopped -> daemon told -> GO -> gate opened, tasks continued
+    runc restore started -> images complete: CRIU let go -> hook: first process exists -> gate closed
+    -> `create` returns -> Docker wires the network -> `start` asks -> hook let go -> CRIU done, every task stopped
+    -> daemon told -> GO -> gate opened, tasks continued
 
-With a terminal the hook is let go at once: Docker waits for the terminal, which CRIU makes late, before it wires.
+Unless the images need the network to be there first, the hook is let go at once, so that CRIU goes on while Docker
+wires; and always with a terminal: Docker waits for the terminal, which CRIU makes late, before it wires.
 
 Anything else than that, the daemon's end included, ends with nothing of the container left. Standard library only.
 """
@@ -27,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .criu_when_told import GO, environment, listen
 from .nftgate import Gate, GateError
 from .processes import descendants
 from .runtime import ANSWER_FIFO, CONTROL_FIFO, RUNNING, Call, find_runc
@@ -49,8 +52,12 @@ class Order:
     """What to restore. ``tcp``: ``close`` restores established connections closed, ``established`` as they were."""
 
     image: str
+    """Where the images will be. What runc itself reads is there from the start."""
+
     work: str
     tcp: str
+    launchers: str
+    """The directory of the launcher of :mod:`.criu_when_told`."""
 
 
 class RestoreError(Exception):
@@ -75,6 +82,9 @@ class Supervisor:
         self._report_fd = report_fd
         self._terminal = "--console-socket" in call.options
         self._runc: subprocess.Popen[bytes] | None = None
+        self._listener: socket.socket | None = None
+        self._stand_in: socket.socket | None = None
+        """The connection of the CRIU that waits."""
         self._pid = 0
         self._committed = False
         self._buffers = {"daemon": b"", "control": b"", "hook": b""}
@@ -109,15 +119,17 @@ class Supervisor:
     def _restore(self) -> None:
         """Until every task of the container is there, stopped."""
         self._start_runc()
+        network_first = self._await_images()
         self._timings["restore_hook_s"] = self._lap(self._await_hook)
         # Kept for GO: closing the gate's socket takes the kernel longer than everything that is done through it.
         self._gate = Gate(self._pid)
         self._gate.close_gate()
-        if self._terminal:
+        hold_hook = network_first and not self._terminal
+        if not hold_hook:
             self._release_hook()
         self._tell_create(str(self._pid))
         self._timings["docker_wiring_s"] = self._lap(self._await_start)
-        if not self._terminal:
+        if hold_hook:
             self._release_hook()
         self._timings["restore_criu_s"] = self._lap(self._await_runc)
         self._tell_daemon({"event": "restored", "timings": self._timings})
@@ -142,6 +154,7 @@ class Supervisor:
     def _start_runc(self) -> None:
         config = self._dir / CRIU_CONFIG
         config.write_text(criu_config(self._order), encoding="ascii")
+        self._listener = listen(str(self._dir))
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         # With a terminal, Docker reads the runtime's output until every holder of it is gone: hold none.
         inherited = null if self._terminal else None
@@ -150,11 +163,26 @@ class Supervisor:
             stdin=inherited,
             stdout=inherited,
             stderr=inherited,
-            env={**os.environ, "CRIU_CONFIG_FILE": str(config)},
+            env={**environment(self._order.launchers, str(self._dir)), "CRIU_CONFIG_FILE": str(config)},
         )
         for number in range(3):
             os.dup2(null, number)
         self._runc_fd = os.pidfd_open(self._runc.pid)
+
+    def _await_images(self) -> bool:
+        """Let CRIU go once it is ready and the images are complete; returns whether Docker has to wire first."""
+        network_first: bool | None = None
+        while network_first is None or self._stand_in is None:
+            message = self._daemon_message()
+            if message is not None and "images" in message:
+                network_first = bool(message["images"]["network_first"])
+                continue
+            self._wait()
+            if self._exit_code is not None:
+                raise RestoreError(f"runc restore ended with exit code {self._exit_code} before CRIU began")
+        with contextlib.suppress(ConnectionError):  # it has died, which runc will tell
+            self._stand_in.sendall(GO)
+        return network_first
 
     def _await_hook(self) -> None:
         while not self._pid:
@@ -205,10 +233,13 @@ class Supervisor:
         """
         poll = select.poll()
         sources = {self._daemon.fileno(): "daemon", self._control_fd: "control"}
+        listening = self._listener.fileno() if self._listener is not None and self._stand_in is None else -1
         if not self._pid:
             sources[self._state_fd] = "hook"
         for fd in sources:
             poll.register(fd, select.POLLIN)
+        if listening >= 0:
+            poll.register(listening, select.POLLIN)
         if self._exit_code is None:
             poll.register(self._runc_fd, select.POLLIN)
         for fd, _ in poll.poll():
@@ -217,6 +248,8 @@ class Supervisor:
                 self._buffers[sources[fd]] += data
                 if not data and sources[fd] == "daemon":
                     raise RestoreError("the daemon that restores this container went away before it said GO")
+            elif fd == listening and self._listener is not None:
+                self._stand_in = self._listener.accept()[0]
         message = self._daemon_message(keep=True)
         if message is not None and "refuse" in message:
             raise RestoreError(str(message["refuse"]))
@@ -267,6 +300,9 @@ class Supervisor:
         if self._pid:
             # The first process of a PID namespace takes the others with it, stopped or half restored.
             _signal(self._pid, signal.SIGKILL)
+        for connection in (self._stand_in, self._listener):
+            if connection is not None:
+                connection.close()
         if self._runc is not None and self._runc.poll() is None:
             os.write(self._go_fd, b"no\n")
             try:

@@ -57,6 +57,11 @@ class Host:
         """Where what arrives for ``move`` is kept until it is used; on disk."""
         return self.config.state_dir / "spool" / move.hex()
 
+    @property
+    def launchers(self) -> Path:
+        """Programs that go before others of the same name."""
+        return self.config.state_dir / "launchers"
+
     def dump_dir(self, move: bytes) -> Path:
         """Where the final dump of ``move`` is written; on a tmpfs."""
         return self.config.run_dir / "dumps" / move.hex()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from collections.abc import Coroutine, Iterator
@@ -19,6 +20,7 @@ from streamhop.content.image_layers import ImageAssembler
 from streamhop.content.memory import PageStore
 from streamhop.engine.docker import EngineError
 from streamhop.engine.restores import PendingRestore
+from streamhop.engine.runc_state import DESCRIPTORS_FILE
 from streamhop.net import PeerSession, SessionLost
 from streamhop_protocol.errors import IntegrityError, ProtocolError, UnexpectedError
 from streamhop_protocol.held_pages import HASH_SEED_BYTES
@@ -249,6 +251,7 @@ class IncomingMove:
                 group.create_task(tell_held(session, self._pages, self._blocks, self._seed))
             pending, roots = await self._warm_up(manifest)
             applying = group.create_task(self._receiver.apply_trees(roots))
+            await self._get_ready(pending, manifest)
             await session.send(Ready(move=self.id, epoch=self.epoch))
             prepare = await self._next(Prepare)
             began = time.monotonic()
@@ -260,6 +263,22 @@ class IncomingMove:
             await self._prepare(pending, prepare)
             watching.cancel()
         return pending, prepare.image_digest
+
+    async def _get_ready(self, pending: PendingRestore, manifest: Manifest) -> None:
+        """Let the restore come as far as it can without its images."""
+        for directory in (self._image_dir, self._restore_log_dir):
+            directory.mkdir(mode=0o700)
+        announced = json.dumps(manifest.descriptors, separators=(",", ":"))
+        await asyncio.to_thread((self._image_dir / DESCRIPTORS_FILE).write_text, announced, encoding="utf-8")
+        await pending.get_ready(self._image_dir, self._restore_log_dir, self._host.launchers)
+
+    @property
+    def _image_dir(self) -> Path:
+        return self._spool / "image"
+
+    @property
+    def _restore_log_dir(self) -> Path:
+        return self._spool / "restore-log"
 
     async def _fail_when_lost(self, session: PeerSession) -> None:
         await session.wait_closed()
@@ -339,15 +358,13 @@ class IncomingMove:
     async def _prepare(self, pending: PendingRestore, prepare: Prepare) -> None:
         assert self._pages is not None
         began = time.monotonic()
-        image_dir, work_dir = self._spool / "image", self._spool / "restore-log"
-        await asyncio.to_thread(work_dir.mkdir, mode=0o700)
-        digest = await in_worker(self._pages.assemble, image_dir, self._receiver.files_dir)
+        digest = await in_worker(self._pages.assemble, self._image_dir, self._receiver.files_dir)
         if digest != prepare.image_digest:
             raise IntegrityError("the image assembled here is not the one that was dumped")
         self._timings["assemble_s"] = time.monotonic() - began
-        await self._means.check_images(image_dir, (await pending.bundle()).path)
+        network_first = await self._means.check_images(self._image_dir, (await pending.bundle()).path)
         began = time.monotonic()
-        await pending.restore(image_dir, work_dir)
+        await pending.restore(network_first=network_first)
         restored = await self._unless_start_fails(pending.restored())
         self._timings["restore_s"] = time.monotonic() - began
         self._timings.update({name: float(seconds) for name, seconds in restored.items()})

@@ -21,6 +21,8 @@ TREES = (ROOTFS_TREE, SHM_TREE)
 
 _MEMORY_BYTES_MAX = 1 << 50
 _VERSIONS_MAX = 16
+_DESCRIPTORS_MAX = 3
+_TEXT_CHARACTERS_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,9 @@ class Manifest:
     """Resident memory at the time of the offer; an estimate, for the target's disk and policy."""
 
     trees: tuple[str, ...]
+    descriptors: tuple[str, ...]
+    """What the first process was given as input, output and errors, as runc notes it; runc at the target reads it."""
+
     versions: Mapping[str, str]
     image: ImageDescription
     image_name: str
@@ -53,6 +58,7 @@ class Manifest:
             "page_size": self.page_size,
             "memory_bytes": self.memory_bytes,
             "trees": list(self.trees),
+            "descriptors": list(self.descriptors),
             "versions": dict(self.versions),
             "image": self.image.to_wire(),
             "image_name": self.image_name,
@@ -74,6 +80,11 @@ class Manifest:
         trees = value.get("trees")
         if not isinstance(trees, list) or any(tree not in TREES for tree in trees) or len(set(trees)) != len(trees):
             raise MalformedError(f"trees must be distinct names out of {', '.join(TREES)}")
+        descriptors = value.get("descriptors")
+        if not isinstance(descriptors, list) or not all(isinstance(entry, str) for entry in descriptors):
+            raise MalformedError("descriptors must be a list of strings")
+        if len(descriptors) > _DESCRIPTORS_MAX or any(len(entry) > _TEXT_CHARACTERS_MAX for entry in descriptors):
+            raise LimitError("descriptors must be three short strings at most")
         versions = value.get("versions")
         if not isinstance(versions, dict) or len(versions) > _VERSIONS_MAX:
             raise MalformedError("versions must be a small map")
@@ -83,6 +94,7 @@ class Manifest:
             page_size=_number(value, "page_size", 1 << 20),
             memory_bytes=_number(value, "memory_bytes", _MEMORY_BYTES_MAX),
             trees=tuple(trees),
+            descriptors=tuple(descriptors),
             versions={name: _text(versions, name) for name in versions},
             image=ImageDescription.from_wire(value.get("image")),
             image_name=_text(value, "image_name"),
@@ -94,8 +106,8 @@ def _text(value: Mapping[str, Any], name: str) -> str:
     text = value.get(name)
     if not isinstance(text, str):
         raise MalformedError(f"{name} must be a string")
-    if len(text) > 256:
-        raise LimitError(f"{name} is {len(text)} characters long, at most 256 allowed")
+    if len(text) > _TEXT_CHARACTERS_MAX:
+        raise LimitError(f"{name} is {len(text)} characters long, at most {_TEXT_CHARACTERS_MAX} allowed")
     return text
 
 

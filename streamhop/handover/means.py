@@ -19,9 +19,9 @@ from typing import Any
 from streamhop.content.container_config import Refusal
 from streamhop.content.image_layers import ImageAssembler, held_layers
 from streamhop.content.memory import PageStore
-from streamhop.content.process_images import check_images
+from streamhop.content.process_images import check_images, needs_network
 from streamhop.content.trees import HeldBlocks
-from streamhop.engine.checkpoint import checkpoint
+from streamhop.engine.checkpoint import Checkpoint, checkpoint_in_waiting
 from streamhop.engine.docker import Engine, runc_root
 from streamhop.engine.processes import ProcessRef, container_pids
 from streamhop.net import PeerSession
@@ -77,9 +77,11 @@ class Means:
         """The processes of the container whose first one is ``init_pid``."""
         return await asyncio.to_thread(container_pids, init_pid)
 
-    async def checkpoint(self, container: SourceContainer, image: Path, work: Path, *, timeout_s: float) -> None:
-        """See :func:`streamhop.engine.checkpoint.checkpoint`."""
-        await checkpoint(container.id, runc_root(container.runtime), image, work, timeout_s=timeout_s)
+    def checkpoint_in_waiting(
+        self, host: Host, container: SourceContainer, image: Path, work: Path
+    ) -> AbstractAsyncContextManager[Checkpoint]:
+        """See :func:`streamhop.engine.checkpoint.checkpoint_in_waiting`."""
+        return checkpoint_in_waiting(container.id, runc_root(container.runtime), image, work, host.launchers)
 
     def sender(
         self, session: PeerSession, engine: Engine, seed: int, trees: Mapping[str, Path], tally: Tally, events: EventLog
@@ -121,9 +123,13 @@ class Means:
         begun = {digest: size for digest, size in begun.items() if digest in missing}
         return Intake(layers, pages, blocks, receiver, missing, begun, holds_pages or len(blocks) > 0)
 
-    async def check_images(self, image: Path, bundle: Path) -> None:
-        """See :func:`streamhop.content.process_images.check_images`."""
+    async def check_images(self, image: Path, bundle: Path) -> bool:
+        """See :func:`streamhop.content.process_images.check_images`.
+
+        :returns: see :func:`streamhop.content.process_images.needs_network`.
+        """
         await in_worker(check_images, image, bundle)
+        return await in_worker(needs_network, image)
 
     async def sync(self) -> None:
         """Return when everything written on this host is on disk."""

@@ -14,8 +14,10 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+from streamhop.engine.checkpoint import Checkpoint
 from streamhop.net import PeerSession, UntrustedError
 from streamhop.peering import PeerTarget
 from streamhop.telemetry.events import EventLog
@@ -213,7 +215,8 @@ class OutgoingMove:
         sender = self._means.sender(
             session, self._host.engine, int.from_bytes(seed), container.trees, self._tally, self._events
         )
-        with contextlib.closing(sender):
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(sender.close)
             sizes = {layer.digest: layer.size for layer in container.manifest.image.layers}
             wanted = frozenset(accepted.lacks) & sizes.keys()
             offsets = _begun(accepted, sizes)
@@ -223,17 +226,25 @@ class OutgoingMove:
                 layers = group.create_task(sender.layers(container.manifest.image, wanted, offsets))
                 if accepted.attributes.get("held") is True:
                     await sender.learn_held(container.manifest.page_size)
-                await self._precopy(session, sender, dialogue, layers)
-            digest = await self._freeze_and_send(session, sender, dialogue)
+                checkpoint = await self._precopy(session, sender, dialogue, layers, stack)
+            digest = await self._freeze_and_send(session, sender, dialogue, checkpoint)
             await self._release(session, dialogue, digest)
             await self._finish(session, dialogue)
 
     # -- pre-copy --------------------------------------------------------------------------------------------------
 
     async def _precopy(
-        self, session: PeerSession, sender: Sender, dialogue: Dialogue, layers: asyncio.Task[None]
-    ) -> None:
-        """Rounds until the policy says freeze and the target is ready."""
+        self,
+        session: PeerSession,
+        sender: Sender,
+        dialogue: Dialogue,
+        layers: asyncio.Task[None],
+        stack: contextlib.AsyncExitStack,
+    ) -> Checkpoint:
+        """Rounds until the policy says freeze and the target is ready.
+
+        :returns: the dump, which waits for the freeze; ``stack`` ends it.
+        """
         began = time.monotonic()
         rounds: list[RoundResult] = []
         warm = asyncio.ensure_future(dialogue.answer(Ready))
@@ -248,8 +259,10 @@ class OutgoingMove:
                         raise _unmet(verdict, self._options.downtime_s_max)
                     if verdict.decision is Decision.FREEZE:
                         if layers.done() and warm.done():
-                            await precopy.stop()
-                            return
+                            precopy.cut()
+                            checkpoint = await self._get_ready_to_dump(stack)
+                            await precopy.settled()
+                            return checkpoint
                         await self._await_target(layers, warm)
         finally:
             warm.cancel()
@@ -285,13 +298,23 @@ class OutgoingMove:
 
     # -- freeze, release, finish -----------------------------------------------------------------------------------
 
-    async def _freeze_and_send(self, session: PeerSession, sender: Sender, dialogue: Dialogue) -> bytes:
+    @property
+    def _image_dir(self) -> Path:
+        return self._host.dump_dir(self.id) / "image"
+
+    async def _get_ready_to_dump(self, stack: contextlib.AsyncExitStack) -> Checkpoint:
+        work_dir = self._host.dump_dir(self.id) / "work"
+        for directory in (self._image_dir, work_dir):
+            directory.mkdir(parents=True, mode=0o700)
+        return await stack.enter_async_context(
+            self._means.checkpoint_in_waiting(self._host, self._container, self._image_dir, work_dir)
+        )
+
+    async def _freeze_and_send(
+        self, session: PeerSession, sender: Sender, dialogue: Dialogue, checkpoint: Checkpoint
+    ) -> bytes:
         """Freeze, dump, send the difference; returns the image's digest once the target is prepared."""
         container, engine = self._container, self._host.engine
-        dumps = self._host.dump_dir(self.id)
-        image_dir, work_dir = dumps / "image", dumps / "work"
-        for directory in (image_dir, work_dir):
-            directory.mkdir(parents=True, mode=0o700)
         await check_still_runs(engine, container.id, container.init_pid)
         await self._journal.enter(State.FREEZING, boot=self._host.boot)
         if container.restart_policy.get("Name") not in (None, "", "no"):
@@ -309,9 +332,9 @@ class OutgoingMove:
             processes = await self._means.processes(container.init_pid)
             async with asyncio.TaskGroup() as frozen:
                 frozen.create_task(sender.final_trees(processes))
-                await self._means.checkpoint(container, image_dir, work_dir, timeout_s=DUMP_S_MAX)
+                await checkpoint.run(DUMP_S_MAX)
                 self._phase("final difference")
-                digest = await sender.final_memory(image_dir)
+                digest = await sender.final_memory(self._image_dir)
             await session.send(Prepare(move=self.id, epoch=self.epoch, image_digest=digest))
             self._phase("restore at the target")
             prepared = await dialogue.answer(Prepared)

@@ -80,10 +80,14 @@ class PreCopy:
             size.pages, size.deferred_pages, size.raw_bytes, size.wire_bytes, self._next.began_at - this.began_at
         )
 
-    async def stop(self) -> None:
-        """End the round under way early, and return when the target holds what was sent of it."""
+    def cut(self) -> None:
+        """Read no more: the round under way ends early."""
         if self._next is not None:
             self._sender.cut_round()
+
+    async def settled(self) -> None:
+        """Return when the target holds what was sent of the round that was cut."""
+        if self._next is not None:
             await (await self._next.read)
 
     def _begin(self) -> _Round:

@@ -17,8 +17,9 @@ from typing import Any
 from streamhop.content.container_config import CreationRequest, Refusal, creation_request, shown, unsupported
 from streamhop.content.image_layers import describe
 from streamhop.engine.capabilities import HostCapabilities, host_capabilities, parse_version, problems
-from streamhop.engine.docker import Engine, EngineError, NotFound
+from streamhop.engine.docker import Engine, EngineError, NotFound, runc_root
 from streamhop.engine.processes import container_pids, resident_bytes
+from streamhop.engine.runc_state import RuncStateError, descriptors
 from streamhop.engine.setup import registered_run_dir
 from streamhop.engine.upperdir import upperdir_of
 
@@ -113,13 +114,18 @@ async def check_as_source(host: Host, found: dict[str, Any], new_name: str | Non
     if found["HostConfig"].get("IpcMode") == "shareable":
         # Docker mounts this one from outside; a private one belongs to the container, and is part of CRIU's images.
         trees[SHM_TREE] = Path(f"/proc/{init_pid}/root{_SHM}")
+    runtime = found["HostConfig"]["Runtime"]
+    try:
+        stdio = await asyncio.to_thread(descriptors, runc_root(runtime), found["Id"])
+    except RuncStateError as error:
+        raise PreflightError(str(error), "is its runtime runc?") from error
     memory_bytes = await asyncio.to_thread(resident_bytes, processes)
     _check_room_for_dump(host, memory_bytes)
     return SourceContainer(
         id=found["Id"],
         name=name,
         init_pid=init_pid,
-        runtime=found["HostConfig"]["Runtime"],
+        runtime=runtime,
         restart_policy=found["HostConfig"].get("RestartPolicy") or {},
         trees=trees,
         manifest=Manifest(
@@ -128,6 +134,7 @@ async def check_as_source(host: Host, found: dict[str, Any], new_name: str | Non
             page_size=os.sysconf("SC_PAGE_SIZE"),
             memory_bytes=memory_bytes,
             trees=tuple(trees),
+            descriptors=tuple(stdio),
             versions=_versions(capabilities),
             image=await describe(engine, found["Image"]),
             image_name=found["Config"]["Image"][:256],

@@ -4,28 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
-from streamhop.engine.checkpoint import CheckpointFailed, checkpoint, checkpoint_command
+from streamhop.engine.checkpoint import Checkpoint, CheckpointFailed, checkpoint_command, checkpoint_in_waiting
+from streamhop.engine.setup import install_stand_in
 
 
 @pytest.fixture
 def runc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     (tmp_path / "work").mkdir()
+    install_stand_in(tmp_path / "launchers")
     return tmp_path / "runc"
 
 
-def _script(runc: Path, text: str) -> None:
-    runc.write_text(f"#!/bin/sh\ncd {runc.parent}\n{text}\n")
-    runc.chmod(0o755)
+ASK = f"""{sys.executable} -IS -c '
+import os, socket, subprocess
+own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+child = subprocess.Popen(["criu", "swrk", str(other.fileno())], pass_fds=[other.fileno()])
+other.close()
+own.send(bytes([8, 1, 26, 0]))
+os._exit(child.wait())'"""
+"""What runc does to have CRIU dump."""
+
+
+def _script(runc: Path, text: str, before: str = "") -> None:
+    """A runc that runs ``before``, then CRIU, which runs ``text``."""
+    for path, lines in ((runc, f"{before}\n{ASK}"), (runc.with_name("criu"), text)):
+        path.write_text(f"#!/bin/sh\ncd {runc.parent}\n{lines}\n")
+        path.chmod(0o755)
+
+
+def _waiting(runc: Path) -> AbstractAsyncContextManager[Checkpoint]:
+    return checkpoint_in_waiting(
+        "abc", Path("/r"), runc.parent / "image", runc.parent / "work", runc.parent / "launchers"
+    )
 
 
 async def _checkpoint(runc: Path, timeout_s: float = 20) -> None:
-    await checkpoint("abc", Path("/r"), runc.parent / "image", runc.parent / "work", timeout_s=timeout_s)
+    async with _waiting(runc) as checkpoint:
+        await checkpoint.run(timeout_s)
 
 
 def test_the_container_stays_and_its_connections_are_dumped() -> None:
@@ -40,6 +63,42 @@ async def test_the_lock_is_left_to_the_gate(runc: Path) -> None:
     await _checkpoint(runc)
     assert (runc.parent / "seen").read_text() == "network-lock skip\n"
     assert list((runc.parent / "work").iterdir()) == []
+
+
+async def test_criu_does_not_begin_before_it_is_told(runc: Path) -> None:
+    _script(runc, "cat > begun < /dev/null", before="touch up")
+    async with _waiting(runc) as checkpoint:
+        assert (runc.parent / "up").exists()
+        assert not (runc.parent / "begun").exists()
+        await checkpoint.run(20)
+        assert (runc.parent / "begun").exists()
+
+
+async def test_a_dump_that_is_not_wanted_any_more_never_begins(runc: Path) -> None:
+    _script(runc, "touch begun")
+    async with _waiting(runc):
+        pass
+    assert not (runc.parent / "begun").exists()
+    assert list((runc.parent / "work").iterdir()) == []
+
+
+async def test_runc_ends_before_it_is_ready(runc: Path) -> None:
+    _script(runc, "", before="echo container is not running >&2; exit 1")
+    with pytest.raises(CheckpointFailed, match="container is not running"):
+        await _checkpoint(runc)
+
+
+async def test_a_cancel_before_it_is_ready_leaves_nothing(runc: Path) -> None:
+    os.mkfifo(runc.parent / "go")
+    _script(runc, "", before="echo $$ > started; read x < go")
+    task = asyncio.create_task(_checkpoint(runc))
+    async with asyncio.timeout(10):
+        while not (runc.parent / "started").exists() or not (runc.parent / "started").read_text():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not Path(f"/proc/{(runc.parent / 'started').read_text().strip()}").exists()
 
 
 async def test_a_failure_is_explained_from_the_log(runc: Path) -> None:

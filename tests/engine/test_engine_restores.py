@@ -88,9 +88,11 @@ async def test_a_whole_restore(pending: PendingRestore, tmp_path: Path, bundle: 
     assert (run_dir / "runtime.sock").stat().st_mode & 0o777 == 0o600
     runtime = await FakeRuntime.create(run_dir, bundle)
     assert (await pending.bundle()).rootfs == bundle / "rootfs"
-    await pending.restore(tmp_path / "image", tmp_path / "work", "established")
-    order = {"image": str(tmp_path / "image"), "work": str(tmp_path / "work"), "tcp": "established"}
-    assert await runtime.receive() == {"restore": order}
+    await pending.get_ready(tmp_path / "image", tmp_path / "work", tmp_path / "launchers", "established")
+    order = {name: str(tmp_path / name) for name in ("image", "work", "launchers")}
+    assert await runtime.receive() == {"restore": {**order, "tcp": "established"}}
+    await pending.restore(network_first=True)
+    assert await runtime.receive() == {"images": {"network_first": True}}
     await runtime.send({"event": "restored", "timings": {"restore_criu_s": 0.25}})
     assert await pending.restored() == {"restore_criu_s": 0.25}
     going = asyncio.create_task(pending.go())
@@ -110,7 +112,7 @@ async def test_the_runtimes_death_ends_the_restore(
     runtime = await FakeRuntime.create(tmp_path / "run", bundle)
     if stage == "restored":
         await pending.bundle()
-        await pending.restore(tmp_path, tmp_path)
+        await pending.get_ready(tmp_path, tmp_path, tmp_path)
     await runtime.close()
     with pytest.raises(RestoreFailed, match="went away"):
         await pending.restored()
@@ -121,7 +123,7 @@ async def test_the_runtimes_death_ends_the_restore(
 async def test_a_failure_is_explained_from_crius_log(pending: PendingRestore, tmp_path: Path, bundle: Path) -> None:
     runtime = await FakeRuntime.create(tmp_path / "run", bundle)
     (tmp_path / "restore.log").write_text("(00.1) 1: Error (criu/files-reg.c:1): File a has bad size 1 (expect 2)\n")
-    await pending.restore(tmp_path, tmp_path)
+    await pending.get_ready(tmp_path, tmp_path, tmp_path)
     await runtime.send({"event": "failed", "reason": "runc restore ended with exit code 1"})
     with pytest.raises(RestoreFailed, match="exit code 1: File a has bad size 1") as caught:
         await pending.restored()
@@ -158,7 +160,7 @@ async def test_refused_while_it_waits(restored: bool, pending: PendingRestore, t
     runtime = await FakeRuntime.create(tmp_path / "run", bundle)
     await pending.bundle()
     if restored:
-        await pending.restore(tmp_path, tmp_path)
+        await pending.get_ready(tmp_path, tmp_path, tmp_path)
         await runtime.receive()
         await runtime.send({"event": "restored", "timings": {}})
         await pending.restored()
@@ -185,7 +187,7 @@ async def test_a_second_create_does_not_disturb_the_first(
     await pending.bundle()
     second = await FakeRuntime.create(tmp_path / "run", bundle)
     assert await second.receive() is None
-    await pending.restore(tmp_path, tmp_path)
+    await pending.get_ready(tmp_path, tmp_path, tmp_path)
     assert "restore" in await first.receive()
     for runtime in (first, second):
         await runtime.close()
@@ -216,7 +218,7 @@ async def test_a_run_dir_too_long_for_a_socket(tmp_path: Path) -> None:
 
 async def test_an_unknown_way_to_treat_connections(pending: PendingRestore, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="TCP"):
-        await pending.restore(tmp_path, tmp_path, "magic")
+        await pending.get_ready(tmp_path, tmp_path, tmp_path, "magic")
 
 
 async def test_a_restore_is_over_when_the_runtime_lets_go(tmp_path: Path) -> None:

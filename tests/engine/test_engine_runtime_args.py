@@ -31,7 +31,7 @@ CREATE = [
     "abc123",
 ]
 
-ORDER = Order("/images", "/work", "close")
+ORDER = Order("/images", "/work", "close", "/launchers")
 
 
 def test_takes_create_apart() -> None:
@@ -80,15 +80,15 @@ def test_the_restore_takes_over_what_create_was_given() -> None:
     assert command[-3:] == ["--console-socket", "/run/pty/s", "abc123"]
     assert "--no-new-keyring" not in command
     assert "--tcp-established" not in command
-    established = restore_command("runc", parse(CREATE), Path("/b"), Order("/i", "/w", "established"))
+    established = restore_command("runc", parse(CREATE), Path("/b"), Order("/i", "/w", "established", "/l"))
     assert "--tcp-established" in established
 
 
 def test_criu_leaves_every_task_stopped() -> None:
     assert criu_config(ORDER).splitlines() == ["leave-stopped", "network-lock skip", "tcp-close"]
-    assert "tcp-close" not in criu_config(Order("/i", "/w", "established"))
+    assert "tcp-close" not in criu_config(Order("/i", "/w", "established", "/l"))
     with pytest.raises(RestoreError):
-        criu_config(Order("/i", "/w", "x\nexec-cmd evil"))
+        criu_config(Order("/i", "/w", "x\nexec-cmd evil", "/l"))
 
 
 def _config(**changes: Any) -> dict[str, Any]:
@@ -118,8 +118,8 @@ def test_a_shared_network_cannot_be_gated(namespaces: Any) -> None:
 
 
 def test_orders() -> None:
-    line = b'{"restore": {"image": "/i", "work": "/w", "tcp": "close"}}\n'
-    assert read_order(line) == Order("/i", "/w", "close")
+    line = b'{"restore": {"image": "/i", "work": "/w", "tcp": "close", "launchers": "/l"}}\n'
+    assert read_order(line) == Order("/i", "/w", "close", "/l")
     with pytest.raises(CreateError, match="not today"):
         read_order(b'{"refuse": "not today"}\n')
     with pytest.raises(CreateError, match="went away"):

@@ -21,6 +21,7 @@ import pytest
 from streamhop.engine import runtime as runtime_module
 from streamhop.engine.netgate import gate_is_closed
 from streamhop.engine.restores import PendingRestore, RestoreFailed, RestoreServer
+from streamhop.engine.setup import install_stand_in
 
 pytestmark = pytest.mark.root
 
@@ -28,7 +29,7 @@ ID = "c" * 64
 
 FAKE_RUNC = """\
 #!{python} -IS
-import json, os, pathlib, signal, subprocess, sys
+import json, os, pathlib, signal, socket, subprocess, sys
 here = pathlib.Path({here!r})
 with (here / "calls").open("a") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
@@ -36,6 +37,12 @@ if "restore" not in sys.argv:
     sys.exit(0)
 if (here / "fail-at-once").exists():
     sys.exit(3)
+own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+criu = subprocess.Popen(["criu", "swrk", str(other.fileno())], pass_fds=[other.fileno()])
+other.close()
+own.send(bytes([8, 2, 26, 0]))
+if criu.wait():
+    sys.exit(5)
 bundle = sys.argv[sys.argv.index("--bundle") + 1]
 (here / "criu.conf").write_text(pathlib.Path(os.environ["CRIU_CONFIG_FILE"]).read_text())
 config = json.loads(pathlib.Path(bundle, "config.json").read_bytes())
@@ -66,7 +73,7 @@ class Machine:
             *(sys.executable, "-IS", file, "--run-dir", str(self.path / "run"), "--"),
             *("--log", str(self.path / "log.json"), "--log-format", "json"),
             *arguments,
-            env={"PATH": os.environ["PATH"], "STREAMHOP_RUNC": str(self.path / "runc")},
+            env={"PATH": f"{self.path}:{os.environ['PATH']}", "STREAMHOP_RUNC": str(self.path / "runc")},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
@@ -78,10 +85,14 @@ class Machine:
         bundle = str(self.path / "bundle")
         return await self.call("create", "--bundle", bundle, "--pid-file", f"{bundle}/init.pid", ID)
 
-    async def order(self) -> None:
+    async def get_ready(self) -> None:
         await self.pending.bundle()
         (self.path / "work").mkdir()
-        await self.pending.restore(self.path / "image", self.path / "work")
+        await self.pending.get_ready(self.path / "image", self.path / "work", self.path / "launchers")
+
+    async def order(self, *, network_first: bool = True) -> None:
+        await self.get_ready()
+        await self.pending.restore(network_first=network_first)
 
     def calls(self) -> list[str]:
         """The commands that the fake runc was called with."""
@@ -110,7 +121,10 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
     os.kill(init.pid, signal.SIGSTOP)
     script = FAKE_RUNC.format(python=sys.executable, here=str(tmp_path), pid=init.pid)
     (tmp_path / "runc").write_text(script)
-    (tmp_path / "runc").chmod(0o755)
+    (tmp_path / "criu").write_text(f"#!/bin/sh\ntouch {tmp_path}/criu-began\n")
+    for name in ("runc", "criu"):
+        (tmp_path / name).chmod(0o755)
+    install_stand_in(tmp_path / "launchers")
     async with asyncio.timeout(30), RestoreServer(tmp_path / "run") as server:
         found = Machine(tmp_path, server, server.expect(ID), init)
         try:
@@ -150,6 +164,54 @@ async def test_restores_behind_the_gate_and_goes(machine: Machine) -> None:
     # From now on every call is runc's own.
     assert await (await machine.call("start", ID)).wait() == 0
     assert machine.calls() == ["restore", "start"]
+
+
+async def test_criu_goes_on_while_docker_wires_unless_it_needs_the_network(machine: Machine) -> None:
+    creating = await machine.create()
+    await machine.order(network_first=False)
+    assert await creating.wait() == 0
+    # runc has nothing left to do, though Docker has not called `start` yet.
+    async with asyncio.timeout(10):
+        while any(_is_restore_of(path, machine) for path in Path("/proc").glob("[0-9]*")):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert machine.directory.exists()
+    starting = await machine.call("start", ID)
+    await machine.pending.restored()
+    assert machine.state() == "T"
+    await machine.pending.go()
+    assert await starting.wait() == 0
+
+
+def _is_restore_of(process: Path, machine: Machine) -> bool:
+    try:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return str(machine.path / "runc").encode() in words and b"restore" in words
+
+
+async def test_criu_does_not_begin_before_its_images_are_complete(machine: Machine) -> None:
+    creating = await machine.create()
+    await machine.get_ready()
+    async with asyncio.timeout(10):
+        while machine.calls() != ["restore"]:  # noqa: ASYNC110 - another process's state
+            await asyncio.sleep(0.005)
+    assert not (machine.path / "criu-began").exists()
+    await machine.pending.refuse("the source went away")
+    assert await creating.wait() == 1
+    assert "the source went away" in machine.log()
+    assert not (machine.path / "criu-began").exists()
+    assert machine.calls() == ["restore", "delete"]
+    assert not machine.directory.exists()
+
+
+async def test_the_daemons_end_before_the_images_are_complete(machine: Machine) -> None:
+    creating = await machine.create()
+    await machine.get_ready()
+    await machine.server.__aexit__(None, None, None)
+    assert await creating.wait() == 1
+    assert not (machine.path / "criu-began").exists()
+    assert not machine.directory.exists()
 
 
 async def _assert_nothing_is_left(machine: Machine) -> None:

@@ -60,7 +60,10 @@ class Pending:
     async def bundle(self) -> Any:
         return SimpleNamespace(path=self.bundle_dir)
 
-    async def restore(self, image: Path, work: Path) -> None:
+    async def get_ready(self, image: Path, work: Path, launchers: Path) -> None:
+        self.asked.append("ready")
+
+    async def restore(self, *, network_first: bool) -> None:
         self.asked.append("restore")
 
     async def restored(self) -> dict[str, float]:

@@ -64,27 +64,30 @@ async def test_the_next_round_is_read_while_the_last_is_on_its_way() -> None:
         assert (await precopy.round()).pages == 1
         assert sender.began == [0, 1, 2]
         sender.arrived[2].set()
-        await precopy.stop()
+        precopy.cut()
+        await precopy.settled()
     assert sender.cut
 
 
-async def test_stop_waits_for_what_was_sent() -> None:
+async def test_a_cut_waits_for_what_was_sent() -> None:
     sender = Sender()
     async with PreCopy(sender, nobody, 0) as precopy, asyncio.TaskGroup() as group:
         sender.read[0].set()
         sender.arrived[0].set()
         await precopy.round()
         await until(lambda: sender.began == [0, 1])
-        stopping = group.create_task(precopy.stop())
+        precopy.cut()
+        stopping = group.create_task(precopy.settled())
         await until(lambda: sender.read[1].is_set())
         await asyncio.sleep(0)
         assert not stopping.done()
         sender.arrived[1].set()
 
 
-async def test_stop_before_any_round() -> None:
+async def test_a_cut_before_any_round() -> None:
     async with PreCopy(Sender(), nobody, 0) as precopy:
-        await precopy.stop()
+        precopy.cut()
+        await precopy.settled()
 
 
 async def test_a_round_lasts_until_the_next_begins() -> None:
@@ -94,7 +97,8 @@ async def test_a_round_lasts_until_the_next_begins() -> None:
             sender.read[number].set()
             sender.arrived[number].set()
         assert (await precopy.round()).seconds >= 0
-        await precopy.stop()
+        precopy.cut()
+        await precopy.settled()
 
 
 async def test_a_round_that_fails_ends_the_others() -> None:

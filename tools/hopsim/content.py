@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,7 +50,7 @@ def manifest(name: str, new_name: str | None, policy: Mapping[str, Any]) -> Mani
         },
     }
     request = CreationRequest(new_name or name, body, dict(policy))
-    return Manifest(name, "x86_64", 4096, 1 << 20, ("rootfs",), {"criu": "4.2"}, image(), IMAGE_NAME, request)
+    return Manifest(name, "x86_64", 4096, 1 << 20, ("rootfs",), (), {"criu": "4.2"}, image(), IMAGE_NAME, request)
 
 
 class SimulatedMeans(Means):
@@ -89,7 +89,15 @@ class SimulatedMeans(Means):
     async def processes(self, init_pid: int) -> Sequence[Any]:
         return []
 
-    async def checkpoint(self, container: SourceContainer, image: Path, work: Path, *, timeout_s: float) -> None:
+    @asynccontextmanager
+    async def checkpoint_in_waiting(
+        self, host: Host, container: SourceContainer, image: Path, work: Path
+    ) -> AsyncIterator[Any]:
+        await self._step("ready to dump")
+        await asyncio.sleep(self._world.lasts(0.01, 0.1))
+        yield _Checkpoint(functools.partial(self._dump, container, image))
+
+    async def _dump(self, container: SourceContainer, image: Path) -> None:
         await self._step("dump")
         await asyncio.sleep(self._world.lasts(0.1, 0.5))
         found = self._docker.containers.get(container.id)
@@ -119,8 +127,9 @@ class SimulatedMeans(Means):
         layers, nothing = cast("Any", _Layers(manifest)), cast("Any", ())
         return Intake(layers, cast("Any", pages), nothing, cast("Any", receiver), tuple(lacking), {}, holds=False)
 
-    async def check_images(self, image: Path, bundle: Path) -> None:
+    async def check_images(self, image: Path, bundle: Path) -> bool:
         await self._step("images checked")
+        return False
 
     async def sync(self) -> None:
         await self._step("sync")
@@ -129,6 +138,14 @@ class SimulatedMeans(Means):
         self._world.step(self._process, what)
         if not self._process.alive:
             await self._world.loop.create_future()
+
+
+class _Checkpoint:
+    def __init__(self, dump: Callable[[], Awaitable[None]]) -> None:
+        self._dump = dump
+
+    async def run(self, timeout_s: float) -> None:
+        await self._dump()
 
 
 class _Sender:

@@ -206,6 +206,7 @@ class Pending:
         self._runtime = runtime
         self._process = process
         self._restore: Restore | None = None
+        self._image = Path()
         self._failure: str | None = None
         self._created, self._restored, self._running, self._over = (asyncio.Event() for _ in range(4))
 
@@ -214,13 +215,19 @@ class Pending:
         await self._reached(self._created)
         return Bundle(Path("/bundle"), Path("/bundle/rootfs"), {})
 
-    async def restore(self, image: Path, work: Path, tcp: str = "close") -> None:
-        """See :meth:`PendingRestore.restore`."""
+    async def get_ready(self, image: Path, work: Path, launchers: Path, tcp: str = "close") -> None:
+        """See :meth:`PendingRestore.get_ready`."""
         await self._reached(self._created)
         await self._step("order")
+        self._image = image
+
+    async def restore(self, *, network_first: bool) -> None:
+        """See :meth:`PendingRestore.restore`."""
+        await self._reached(self._created)
+        await self._step("images")
         if self._restore is None or self._over.is_set():
             raise RestoreFailed("the runtime went away")
-        self._runtime.order(self._restore, image)
+        self._runtime.order(self._restore, self._image)
         await self._step("ordered")
 
     async def restored(self) -> Mapping[str, float]:

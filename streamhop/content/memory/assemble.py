@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -75,7 +76,7 @@ class ImageBuilder:
 
     def build(self, image_dir: Path, files_dir: Path) -> bytes:
         """See :meth:`.store.PageStore.assemble`."""
-        image_dir.mkdir(mode=0o700)
+        image_dir.mkdir(mode=0o700, exist_ok=True)
         paths = sorted(files_dir.iterdir(), key=lambda path: path.name)
         for path in paths:
             check_image_file_name(path.name)
@@ -84,7 +85,7 @@ class ImageBuilder:
             self._write_object(image_dir, path, number)
         for path in paths:
             if not path.name.startswith("pagemap-"):
-                _link_or_copy(path, image_dir / path.name)
+                _place(path, image_dir / path.name)
         self._digest.files(paths)
         return self._digest.digest()
 
@@ -241,6 +242,22 @@ def _create(path: Path) -> BinaryIO:
 def _write_new(path: Path, content: bytes) -> None:
     with _create(path) as file:
         file.write(content)
+
+
+def _place(source: Path, target: Path) -> None:
+    """Put a file into the image; one that is there already, JSON, was announced, and has to say what has come.
+
+    :raises IntegrityError: it is not.
+    """
+    if not target.exists():
+        _link_or_copy(source, target)
+        return
+    try:
+        same = json.loads(source.read_bytes()) == json.loads(target.read_bytes())
+    except ValueError:
+        same = False
+    if not same:
+        raise IntegrityError(f"{target.name} is not what was announced")
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -6,5 +6,6 @@ container's configuration says. So they are compared with that before the restor
 
 from .admission import ImagesRefusedError, admit_images, check_images
 from .admitted import Admitted
+from .sockets import needs_network
 
-__all__ = ["Admitted", "ImagesRefusedError", "admit_images", "check_images"]
+__all__ = ["Admitted", "ImagesRefusedError", "admit_images", "check_images", "needs_network"]

@@ -103,7 +103,7 @@ class Target:
         layers, pages = self.move._layers, self.move._pages
         self.move._receiver = Receiver(layers, lacking, pages, ("rootfs",), spool, 1 << 20, blocks)
         await self.move._journal.enter(State.RECEIVING, restart_policy=POLICY)
-        return None
+        return SimpleNamespace(descriptors=())
 
     async def _warm_up(self, manifest: object) -> Any:
         await self.move._receiver.layers_complete()

@@ -44,6 +44,7 @@ def manifest(**more: object) -> dict[str, object]:
         "page_size": 4096,
         "memory_bytes": 1 << 20,
         "trees": ["rootfs", "mount:/dev/shm"],
+        "descriptors": ["/dev/null", "pipe:[1]", "pipe:[2]"],
         "versions": {"criu": "4.1.1", "docker": "28.0"},
         "image": CLASSIC.to_wire(),
         "image_name": "web:1",

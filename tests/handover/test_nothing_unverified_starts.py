@@ -250,7 +250,7 @@ async def test_images_that_ask_for_more_than_was_granted_never_reach_criu(journa
     images = Images()
     images.files["seccomp"][0][1] = [{1: WIDE, 3: 1}]
     async with moved(journal, tmp_path, images=images) as (target, source):
-        assert target.pending.asked == []
+        assert target.pending.asked == ["ready"]
         failed = source.heard[-1]
         assert isinstance(failed, Failed)
         assert from_peer(failed.code, failed.reason, failed.fix).exit_code == 13

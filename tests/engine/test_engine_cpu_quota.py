@@ -115,7 +115,7 @@ def test_a_quota_that_cannot_be_written_is_found_before_it_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tree = version_1(tmp_path)
-    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("cfs_quota_us"))
+    monkeypatch.setattr(os, "access", lambda path, _: not str(path).endswith("cfs_quota_us"))
     with pytest.raises(CpuQuotaError, match="cannot be written"):
         tree.quotas.find(ID, INIT)
 

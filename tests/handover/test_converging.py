@@ -73,7 +73,9 @@ def test_it_never_gets_less_and_never_skips_a_step(sizes: list[int]) -> None:
         assert ladder.index(now) - ladder.index(before) in (0, 1)
 
 
-@given(st.lists(st.integers(0, 1_000_000), min_size=1, max_size=10), st.sampled_from((Decision.FREEZE, Decision.GIVE_UP)))
+@given(
+    st.lists(st.integers(0, 1_000_000), min_size=1, max_size=10), st.sampled_from((Decision.FREEZE, Decision.GIVE_UP))
+)
 def test_a_verdict_that_does_not_rest_on_the_dirty_rate_stays(sizes: list[int], decision: Decision) -> None:
     """The target is met, what is left costs nothing, or the user's patience is at its end."""
     verdict = Verdict(decision, LEFT, "because")

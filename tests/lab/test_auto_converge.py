@@ -1,4 +1,4 @@
-"""A container that dirties memory faster than the link carries it moves when it may be slowed down, and gets all back."""
+"""A container that dirties memory faster than the link carries it moves if it may be slowed down, and gets all back."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def dirtying(classic_edges: Edges) -> Iterator[Edges]:
 def quota(host: Host) -> str:
     """What the kernel says of the container there: its quota, without the period."""
     container = host.docker("inspect", "--format", "{{.Id}}", "dirtying").strip()
-    search = f"find /sys/fs/cgroup -path '*{container}*' '(' -name cpu.cfs_quota_us -o -name cpu.max ')' -exec cat {{}} +"
+    search = (
+        f"find /sys/fs/cgroup -path '*{container}*' '(' -name cpu.cfs_quota_us -o -name cpu.max ')' -exec cat {{}} +"
+    )
     return str(host.exec(search).stdout).split()[0]
 
 

@@ -25,7 +25,7 @@ memory = bytearray(os.urandom(8 << 20))
 print("ready", flush=True)
 while True:
     for offset in range(0, len(memory), 4096):
-        hashlib.pbkdf2_hmac("sha256", b"some", b"work", 1200)
+        hashlib.pbkdf2_hmac("sha256", b"some", b"work", 500)
         memory[offset : offset + 4096] = os.urandom(4096)
 """
 """Four times a second what it takes 20 Mbit/s a second to carry, or about that; less on a slower processor."""
@@ -74,7 +74,7 @@ def test_it_moves_only_if_it_may_be_slowed_down(dirtying: Edges) -> None:
     moved = dirtying.a.migrate("dirtying", "edge-b", "--auto-converge", *OPTIONS)
     assert moved.exit_code == 0, moved.remarks
     assert quota(dirtying.b.host) == OWN_QUOTA
-    assert moved.report["throttle_percent_max"] >= 20
+    assert moved.report["throttle_percent_max"] >= 20, (refused.remarks, moved.remarks)
     assert moved.report["throttled_s"] > 0
     assert moved.report["predicted_downtime_s"] <= 2.0
     assert re.search(r"does without \d+ % of its CPU", moved.remarks)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -133,3 +136,48 @@ def test_a_cgroup_that_is_gone_is_a_file_that_is_not_there(tmp_path: Path) -> No
     for act in (lambda: CpuQuotas().read(tmp_path / "gone"), lambda: CpuQuotas().write(tmp_path / "gone", 1000)):
         with pytest.raises(FileNotFoundError):
             act()
+
+
+# -- this host's kernel ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def group() -> Iterator[str]:
+    """The name of a cgroup of this host that has a process, in each hierarchy that counts or bounds CPU."""
+    name = secrets.token_hex(32)
+    mounts = Path("/sys/fs/cgroup")
+    roots = [mounts] if (mounts / "cgroup.controllers").exists() else [mounts / "cpu", mounts / "cpuacct"]
+    # Both names may stand for one hierarchy.
+    directories = [root / name for root in dict.fromkeys(root.resolve() for root in roots)]
+    for directory in directories:
+        directory.mkdir()
+    try:
+        yield name
+    finally:
+        for directory in directories:
+            if directory.exists():
+                directory.rmdir()
+
+
+@pytest.mark.root
+def test_the_kernel_takes_and_tells_what_is_written(group: str) -> None:
+    quotas = CpuQuotas()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            for directory in Path("/sys/fs/cgroup").glob(f"**/{group}"):
+                (directory / "cgroup.procs").write_text(str(process.pid))
+            found = quotas.find(group, process.pid)
+            before = quotas.read(found.directory)
+            assert before.quota_us is None
+            assert quotas.used_s(found) >= 0
+            quotas.write(found.directory, 1000)
+            assert quotas.read(found.directory) == CpuQuota(1000, before.period_us)
+            with pytest.raises(OSError, match="Invalid argument"):
+                quotas.write(found.directory, 999)
+            quotas.write(found.directory, None)
+            assert quotas.read(found.directory) == before
+        finally:
+            process.kill()
+    found.directory.rmdir()
+    with pytest.raises(FileNotFoundError):
+        quotas.read(found.directory)

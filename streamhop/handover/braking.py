@@ -108,7 +108,7 @@ class Brake:
         """Give the container its CPU back while it is frozen within the context.
 
         Not before: it would dirty memory at its full speed. Nor only afterwards: a process has to run once more to be
-        frozen, and waits for that for up to several periods, longer than runc does.
+        frozen, and waits for that for up to several periods (decision 10).
         """
         easing = asyncio.ensure_future(self._ease())
         try:

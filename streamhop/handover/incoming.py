@@ -253,6 +253,7 @@ class IncomingMove:
             applying = group.create_task(self._receiver.apply_trees(roots))
             await self._get_ready(pending, manifest)
             await session.send(Ready(move=self.id, epoch=self.epoch))
+            beginning = group.create_task(self._begin_restore(pending))
             prepare = await self._next(Prepare)
             began = time.monotonic()
             await self._receiver.final_complete()
@@ -260,6 +261,7 @@ class IncomingMove:
             # A link that breaks from here on is the source's to judge: it says ABORT on its next connection.
             for task in (lost, receiving, applying):
                 task.cancel()
+            await beginning
             await self._prepare(pending, prepare)
             watching.cancel()
         return pending, prepare.image_digest
@@ -271,6 +273,14 @@ class IncomingMove:
         announced = json.dumps(manifest.descriptors, separators=(",", ":"))
         await asyncio.to_thread((self._image_dir / DESCRIPTORS_FILE).write_text, announced, encoding="utf-8")
         await pending.get_ready(self._image_dir, self._restore_log_dir, self._host.launchers)
+
+    async def _begin_restore(self, pending: PendingRestore) -> None:
+        """Let the container's first process be made, and Docker wire its network, while memory is still coming."""
+        assert self._pages is not None
+        await self._receiver.process_images_complete()
+        await in_worker(self._pages.place_process_images, self._image_dir, self._receiver.files_dir)
+        network_first = await self._means.check_images(self._image_dir, (await pending.bundle()).path)
+        await pending.begin(network_first=network_first)
 
     @property
     def _image_dir(self) -> Path:
@@ -362,9 +372,8 @@ class IncomingMove:
         if digest != prepare.image_digest:
             raise IntegrityError("the image assembled here is not the one that was dumped")
         self._timings["assemble_s"] = time.monotonic() - began
-        network_first = await self._means.check_images(self._image_dir, (await pending.bundle()).path)
         began = time.monotonic()
-        await pending.restore(network_first=network_first)
+        await pending.complete()
         restored = await self._unless_start_fails(pending.restored())
         self._timings["restore_s"] = time.monotonic() - began
         self._timings.update({name: float(seconds) for name, seconds in restored.items()})

@@ -174,29 +174,37 @@ class Sender:
         """Send the last changes of every tree; the container must be frozen."""
         await self._tree_round(0, processes, final=True)
 
-    async def final_memory(self, image_dir: Path) -> bytes:
-        """Compare the dump in ``image_dir`` with what was sent, send the difference; returns the image's digest."""
-        final = await asyncio.to_thread(self._memory.final, image_dir)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._final_pages(final))
-            group.create_task(self._final_files(final))
-            digest = group.create_task(in_worker(final.digest))
-        return digest.result()
+    async def final_memory(self, image_dir: Path, group: asyncio.TaskGroup) -> bytes:
+        """Compare the dump in ``image_dir`` with what was sent, send the difference; returns the image's digest.
 
-    async def _final_pages(self, final: FinalImage) -> None:
+        :param group: owns the sending, which may not have ended yet.
+        """
+        final = await asyncio.to_thread(self._memory.final, image_dir)
+        group.create_task(self._final_difference(final))
+        return await in_worker(final.digest)
+
+    async def _final_difference(self, final: FinalImage) -> None:
+        # The process images go ahead of memory: the target begins with them.
+        files = await self._final_files(final)
+        pages = await self._final_pages(final)
+        await files.finish()
+        await pages.finish()
+
+    async def _final_pages(self, final: FinalImage) -> _CountedStream:
         stream = await self._open(StreamKind.FINAL, "final memory", "memory_final", part="pages")
         async for batch in in_thread(final.batches()):
             await stream.write(batch.data, batch.meta)
-        await stream.finish()
+        stream.end()
+        return stream
 
-    async def _final_files(self, final: FinalImage) -> None:
+    async def _final_files(self, final: FinalImage) -> _CountedStream:
         stream = await self._open(StreamKind.FINAL, "process images", "memory_final", part="files")
-        for path in final.image_files():
-            content = await asyncio.to_thread(path.read_bytes)
+        async for path, content in in_thread((path, path.read_bytes()) for path in final.image_files()):
             for offset in range(0, max(1, len(content)), IMAGE_FILE_CHUNK_BYTES):
                 piece = content[offset : offset + IMAGE_FILE_CHUNK_BYTES]
                 await stream.write(piece, {"name": path.name, "offset": offset})
-        await stream.finish()
+        stream.end()
+        return stream
 
 
 class _CountedStream:
@@ -234,6 +242,10 @@ class _CountedStream:
                 wire_bytes=self.wire_bytes,
                 total_bytes=self.total_bytes,
             )
+
+    def end(self, **attributes: object) -> None:
+        """Nothing more comes; :meth:`finish` waits until the target has all of it."""
+        self._stream.end(attributes)
 
     async def finish(self, **attributes: object) -> None:
         """End the stream and wait until the target has accepted all of it."""

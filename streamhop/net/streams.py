@@ -112,10 +112,8 @@ class OutgoingStream:
 
         packing.add_done_callback(packed)
 
-    async def finish(self, attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """End the stream and wait until the peer has taken all of it; returns what it says about that.
-
-        May be called again after it was cancelled.
+    def end(self, attributes: Mapping[str, Any] | None = None) -> None:
+        """Nothing more is written: the peer hears of it, and :meth:`finish` only waits. Safe to repeat.
 
         :raises SessionLost: the session is over.
         :raises ProtocolError: the peer does not want the stream.
@@ -125,6 +123,16 @@ class OutgoingStream:
             self._owner.session.end_stream(self._id, attributes or {})
             self._ending = True
             self._owner.pump()
+
+    async def finish(self, attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """End the stream and wait until the peer has taken all of it; returns what it says about that.
+
+        May be called again after it was cancelled.
+
+        :raises SessionLost: the session is over.
+        :raises ProtocolError: the peer does not want the stream.
+        """
+        self.end(attributes)
         while self._done is None:
             self._check()
             await self._changed.wait()

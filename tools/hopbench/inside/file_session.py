@@ -16,6 +16,7 @@ from pathlib import Path
 
 import uvloop
 
+from streamhop.heap import reuse_memory
 from streamhop.identity import load_or_create
 from streamhop.net import (
     KnownPeer,
@@ -84,6 +85,7 @@ def main() -> None:
     server = command == "receive"
     names = words[: 1 if server else 2]
     rest = words[len(names) :]
+    reuse_memory()  # as the daemon does
     security = _security(Path(rest[0]), Path(rest[1]), server=server) if rest else None
     if server:
         uvloop.run(receive(Path(names[0]), security))

@@ -30,9 +30,9 @@ from streamhop.net import (
     server_context,
 )
 from streamhop_protocol.messages import StreamKind
+from streamhop_protocol.windows import CHUNK_BYTES_FITTING
 
 PORT = 7501
-PIECE_BYTES = 1 << 20
 
 
 def _say(line: str) -> None:
@@ -72,7 +72,7 @@ async def send(host: str, source: Path, security: Security | None) -> None:
     async with await dial(host, PORT, NetConfig(), name="source", security=security) as session:
         stream = await session.open_stream(StreamKind.LAYER, {"digest": "sha256:" + "0" * 64, "offset": 0})
         with source.open("rb", buffering=0) as file:
-            while piece := file.read(PIECE_BYTES):
+            while piece := file.read(CHUNK_BYTES_FITTING):
                 await stream.write(piece)
         await stream.finish()
         seconds = time.monotonic() - began

@@ -17,8 +17,8 @@ KEPT_BYTES_MAX = 8 * 1024 * 1024
 def reuse_memory() -> None:
     """Keep what is freed for the next chunk of a transfer; without effect where the C library is not glibc.
 
-    glibc asks the kernel for each block as large as a chunk and gives it back at once, by default: then every page of every
-    chunk is a fault, and is cleared, a third of the CPU time of a host that receives.
+    By default glibc asks the kernel for each block as large as a chunk, and gives it back at once: then every page of
+    every chunk is a fault, and is cleared, a third of the processor time of a host that receives.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -32,8 +32,8 @@ def pack_chunk(data: bytes | memoryview, choice: CodecChoice) -> Packed:
 class ContentHabit:
     """What the chunks of one stream were like, and so which of the next are to be looked at.
 
-    A look at a chunk, with handing it to a thread and back, costs a fast link more than it can save while the content is
-    what does not shrink. So each chunk that did not lets twice as many pass as the one before. A link that is slow enough
+    A look at a chunk, with handing it to a thread and back, costs a fast link more than it can save while the content
+    does not shrink. So each chunk that did not lets twice as many pass as the one before. A link that is slow enough
     for more than LZ4 gains by every chunk that shrinks, and waits for nobody: there all are looked at.
     """
 

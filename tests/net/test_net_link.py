@@ -8,7 +8,16 @@ import socket
 
 import pytest
 
-from streamhop.net.link import PACE_MAX, CodecPace, GoodputEstimate, RttWindow, fragment_bytes, unsent_bytes
+from streamhop.net.link import (
+    PACE_MAX,
+    QUEUE_S,
+    CodecPace,
+    GoodputEstimate,
+    RttWindow,
+    fragment_bytes,
+    grown_fragment_bytes,
+    unsent_bytes,
+)
 from streamhop.net.packing import UNSEEN_CHUNKS_MAX, ContentHabit, pack_chunk, stable
 from streamhop.net.sockets import limit_unsent, read_tcp_info, tune, use_congestion_control
 from streamhop_protocol.codecs import Codec
@@ -79,6 +88,10 @@ def test_fragments_suit_the_link() -> None:
     assert fragment_bytes(2.5e6) == 25_000
     assert fragment_bytes(1e3) == 8 * 1024
     assert fragment_bytes(1e9) == 1024 * 1024
+    size = fragment_bytes(None)
+    for left_in_s, expected in ((0.001, 128), (0.001, 256), (QUEUE_S, 256), (0.001, 512), (0, 1024), (0, 1024)):
+        size = grown_fragment_bytes(size, left_in_s)
+        assert size == expected * 1024
     assert unsent_bytes(1e3) == 16 * 1024
     assert unsent_bytes(1e9) == 512 * 1024
 

@@ -129,8 +129,8 @@ def fragment_bytes(link_bytes_per_s: float | None) -> int:
 def grown_fragment_bytes(size_bytes: int, left_in_s: float) -> int:
     """Payload of the next frame while nothing is known of the link.
 
-    A fast link would wait for its first measurement with frames that cost more work than their content. A slow one takes
-    no more at once than the kernel does before it is measured, anyway.
+    Until its first measurement a fast link would carry frames that cost more work than their content. A slow one takes
+    no more at once than the kernel does, measured or not.
 
     :param size_bytes: payload of a frame up to now.
     :param left_in_s: how long the last frame took to go to the kernel as a whole, after it did not at once.

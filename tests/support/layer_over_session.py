@@ -25,6 +25,7 @@ from streamhop.content.image_layers.description import ImageDescription, LayerDe
 from streamhop.content.memory import PageStore
 from streamhop.content.trees import HeldBlocks
 from streamhop.handover.receiving import Receiver
+from streamhop.heap import reuse_memory
 from streamhop.identity import load_or_create
 from streamhop.net import (
     KnownPeer,
@@ -106,6 +107,7 @@ async def send(identity: Path, peer: Path, host: str, file: Path, described: Pat
 
 
 if __name__ == "__main__":
+    reuse_memory()  # as the daemon does
     if sys.argv[1] == "receive":
         uvloop.run(receive(*map(Path, sys.argv[2:])))
     else:

@@ -205,6 +205,7 @@ class Bench:
                     done.who,
                     run.repeat,
                     bytes_per_s=round(done.bytes_per_s),
+                    cpu_s=done.cpu_s,
                 )
         except Failures as error:
             yield _failed(run, error)

@@ -289,7 +289,9 @@ class OutgoingMove:
             self._costs,
         )
         self._tally.link_bytes_per_s = bandwidth
-        self._tally.usual_fixed_s = Costs().of(manifest.memory_bytes) + 2 * (session.rtt_s or 0.0)
+        self._tally.usual_fixed_s = predict_downtime(
+            0.0, bandwidth, session.rtt_s or 0.0, manifest.memory_bytes, Costs()
+        ).fixed_s
         verdict = decide(rounds, predicted, self._options, elapsed_s)
         number = len(rounds) - 1
         self._tally.add_round(number, rounds[-1], verdict)

@@ -334,9 +334,7 @@ class OutgoingMove:
             processes = await self._means.processes(container.init_pid)
             async with asyncio.TaskGroup() as frozen:
                 frozen.create_task(sender.final_trees(processes))
-                await checkpoint.run(DUMP_S_MAX)
-                self._phase("final difference")
-                digest = await sender.final_memory(self._image_dir, frozen)
+                digest = await sender.final_memory(self._dump(checkpoint), self._image_dir, processes, frozen)
                 await session.send(Prepare(move=self.id, epoch=self.epoch, image_digest=digest))
             self._phase("restore at the target")
             prepared = await dialogue.answer(Prepared)
@@ -347,6 +345,10 @@ class OutgoingMove:
             str(name): float(seconds) for name, seconds in prepared.attributes.items() if isinstance(seconds, float)
         }
         return digest
+
+    async def _dump(self, checkpoint: Checkpoint) -> None:
+        await checkpoint.run(DUMP_S_MAX)
+        self._phase("final difference")
 
     @asynccontextmanager
     async def _frozen_no_longer_than_bearable(self) -> AsyncIterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 
 from streamhop.content.image_layers import ImageDescription, read_layers
@@ -174,28 +174,32 @@ class Sender:
         """Send the last changes of every tree; the container must be frozen."""
         await self._tree_round(0, processes, final=True)
 
-    async def final_memory(self, image_dir: Path, group: asyncio.TaskGroup) -> bytes:
-        """Compare the dump in ``image_dir`` with what was sent, send the difference; returns the image's digest.
+    async def final_memory(
+        self, dump: Awaitable[None], image_dir: Path, processes: Sequence[ProcessRef], group: asyncio.TaskGroup
+    ) -> bytes:
+        """Make the dump, compare it with what was sent, send the difference; returns the image's digest.
 
+        :param dump: makes it, in ``image_dir``.
+        :param processes: of the container, frozen.
         :param group: owns the sending, which may not have ended yet.
         """
-        final = await asyncio.to_thread(self._memory.final, image_dir)
-        group.create_task(self._final_difference(final))
-        return await in_worker(final.digest)
-
-    async def _final_difference(self, final: FinalImage) -> None:
-        # The process images go ahead of memory: the target begins with them.
+        final = await asyncio.to_thread(self._memory.final, image_dir, processes)
+        try:
+            group.create_task(self._final_pages(final))
+            digest = group.create_task(in_worker(final.digest))
+            await dump
+            await asyncio.to_thread(final.dumped)
+        finally:
+            final.give_up()
         files = await self._final_files(final)
-        pages = await self._final_pages(final)
-        await files.finish()
-        await pages.finish()
+        group.create_task(files.finish())
+        return await digest
 
-    async def _final_pages(self, final: FinalImage) -> _CountedStream:
+    async def _final_pages(self, final: FinalImage) -> None:
         stream = await self._open(StreamKind.FINAL, "final memory", "memory_final", part="pages")
         async for batch in in_thread(final.batches()):
             await stream.write(batch.data, batch.meta)
-        stream.end()
-        return stream
+        await stream.finish()
 
     async def _final_files(self, final: FinalImage) -> _CountedStream:
         stream = await self._open(StreamKind.FINAL, "process images", "memory_final", part="files")

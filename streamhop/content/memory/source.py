@@ -20,6 +20,7 @@ from streamhop_protocol.held_pages import HeldPages
 
 from .batching import BatchBuilder, PageBatch
 from .encoding import encode, note_sent
+from .expected import expected_object
 from .final import FinalImage
 from .maps import Mapping, anonymous_shared_device, parse_maps, private_mappings, shared_mappings
 from .presence import PageIndices, PrivatePages, by_granule, file_windows
@@ -105,12 +106,17 @@ class MemorySource:
             self._table.learn(held.object_name, first, hashes[at : at + count])
             at += count
 
-    def final(self, image_dir: Path) -> FinalImage:
-        """Open the dump of the frozen container, to send what of it the target does not hold.
+    def final(self, image_dir: Path, processes: Sequence[ProcessLike] = ()) -> FinalImage:
+        """The dump of the frozen container that CRIU is about to make, to send what of it the target does not hold.
 
-        :raises OSError: it cannot be read.
+        :param processes: those that are dumped, frozen already, parents first.
         """
-        return FinalImage(image_dir, self._table, self._sent, self._page_size)
+        expected = [
+            expected_object(f"pagemap-{process.ns_pid}", number, process.host_pid, self._page_size)
+            for number, process in enumerate(processes, start=1)
+        ]
+        known = [found for found in expected if found is not None]
+        return FinalImage(image_dir, self._table, self._sent, self._page_size, known)
 
     def close(self) -> None:
         """Give back the memory of pages kept; everything is sent whole from now on. Safe to repeat."""

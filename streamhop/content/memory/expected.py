@@ -4,7 +4,7 @@ CRIU tells that in a file that is complete only in the end. Knowing it earlier l
 they are written. It is a guess, held against CRIU's own word afterwards: a wrong one costs time and nothing else.
 
 Source: criu/mem.c (``should_dump_page``): of private mappings CRIU dumps the pages that are in memory or swapped out
-and not a file's, and all of the vDSO; tasks have their pages files in the order of the tree, numbered from 1.
+and not a file's, and all of the vDSO.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ class ExpectedObject:
     """Pages of one memory object, in the order of its pages file."""
 
     name: str
-    pages_id: int
     runs: Runs
 
     @property
@@ -40,11 +39,8 @@ class ExpectedObject:
         return sum(count for _, count in self.runs)
 
 
-def expected_object(name: str, pages_id: int, host_pid: int, page_size: int) -> ExpectedObject | None:
-    """What CRIU will dump of a frozen process; None if it cannot be told.
-
-    :param pages_id: number of the pages file.
-    """
+def expected_object(name: str, host_pid: int, page_size: int) -> ExpectedObject | None:
+    """What CRIU will dump of a frozen process; None if it cannot be told."""
     directory = Path(f"/proc/{host_pid}")
     try:
         mappings = private_mappings(parse_maps((directory / "maps").read_text(errors="surrogateescape")))
@@ -58,7 +54,7 @@ def expected_object(name: str, pages_id: int, host_pid: int, page_size: int) -> 
         return None
     finally:
         os.close(descriptor)
-    return ExpectedObject(name, pages_id, _runs_of(windows))
+    return ExpectedObject(name, _runs_of(windows))
 
 
 def _windows(pages: PrivatePages, mapping: Mapping, page_size: int) -> Iterable[PageIndices]:

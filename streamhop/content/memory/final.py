@@ -1,14 +1,18 @@
 """The dump of the frozen container: what of it the target lacks, and the digest over all of it.
 
-Both are found while CRIU is still writing, as far as it can be foreseen where the pages belong (:mod:`.expected`).
+Pages are hashed while CRIU is still writing them; for the digest that takes a guess at where they belong
+(:mod:`.expected`), in whose blocks they are hashed.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+
+import numpy as np
 
 from streamhop_protocol.errors import MalformedError
 
@@ -20,7 +24,7 @@ from .image_digest import BLOCK_PAGES, ImageDigest, block_digest
 from .presence import PageIndices, by_granule, page_windows
 from .sent_pages import SentPages
 from .stats import RoundStats
-from .table import SentTable
+from .table import NO_HASHES, Hashes, SentTable
 
 _BESIDE = frozenset({"descriptors.json"})
 """What runc puts into an image directory and needs for a restore."""
@@ -39,7 +43,7 @@ class FinalImage:
     :param table: what the target holds.
     :param sent: content of pages that it holds, as far as it was kept.
     :param page_size: bytes of a page.
-    :param expected: what the dump will hold, as far as it can be told.
+    :param expected: what the pages files will hold, in the order in which CRIU makes them, as far as it can be told.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class FinalImage:
         self._files: list[Path] = []
         self._objects: list[_Object] = []
         self.stats = RoundStats()
-        """Counts along with the batches; pages that were not where they were expected count twice."""
+        """Counts along with the batches."""
 
     def dumped(self) -> None:
         """CRIU is done.
@@ -98,21 +102,16 @@ class FinalImage:
         :raises OSError: the dump cannot be read.
         :raises MalformedError: it is not what CRIU writes.
         """
-        builder = BatchBuilder(self._page_size)
         buffer = self._new_buffer()
-        done: dict[str, ExpectedObject] = {}
-        for guess in self._expected:
-            for indices, data in self._follow(guess, buffer):
-                yield from self._compare(guess.name, indices, data, builder)
-            yield from builder.flush()
-            done[guess.name] = guess
+        # What is in a page decides whether it is sent, and is known before it is known where the page belongs.
+        hashes = {path: [self._table.hashes(data) for data in self._grow(path, buffer)] for path in self._follow()}
         self._wait_until_dumped()
+        builder = BatchBuilder(self._page_size)
         for found in self._objects:
-            # Pages sent for what they were not count as unknown: they are sent again if they are in the dump.
-            if not found.is_as(done.get(found.name)):
-                for indices, data in self._blocks(found, buffer):
-                    yield from self._compare(found.name, indices, data, builder)
-                yield from builder.flush()
+            known = hashes.pop(found.pages_file, [])
+            known += [self._table.hashes(data) for data in self._grow(found.pages_file, buffer, skip=len(known))]
+            yield from self._compare(found, np.concatenate(known) if known else NO_HASHES, buffer, builder)
+        yield from builder.flush()
 
     def digest(self) -> bytes:
         """The digest of :mod:`.image_digest`; blocks. May go on in another thread than :meth:`batches`.
@@ -121,19 +120,17 @@ class FinalImage:
         :raises MalformedError: it is not what CRIU writes.
         """
         buffer = self._new_buffer()
-        taken = {
-            guess.name: (guess, [block_digest(data) for _, data in self._follow(guess, buffer)])
-            for guess in self._expected
-        }
+        taken: dict[Path, list[tuple[PageIndices, bytes]]] = {}
+        expected = iter(self._expected)
+        for path in self._follow():
+            guess = next(expected, None)
+            if guess is not None:
+                taken[path] = [(each, block_digest(data)) for each, data in self._blocks(path, guess.runs, buffer)]
         self._wait_until_dumped()
         digest = ImageDigest()
         for found in self._objects:
-            guess, blocks = taken.get(found.name, (None, []))
-            if not found.is_as(guess):
-                blocks = [block_digest(data) for _, data in self._blocks(found, buffer)]
             digest.begin_pages(found.pagemap.name, found.pages)
-            for block in blocks:
-                digest.add_block(block)
+            self._add_blocks(digest, found, taken.get(found.pages_file, []), buffer)
         digest.files(self._files)
         return digest.digest()
 
@@ -145,54 +142,121 @@ class FinalImage:
         if self._given_up:
             raise MalformedError("the dump was given up")
 
-    def _follow(self, guess: ExpectedObject, buffer: memoryview) -> Iterator[tuple[PageIndices, memoryview]]:
-        """Blocks of a pages file that CRIU may still be writing, at the places where they are expected."""
-        path = self._image_dir / f"pages-{guess.pages_id}.img"
-        while not path.exists():
+    # -- reading what CRIU writes ----------------------------------------------------------------------------------
+
+    def _follow(self) -> Iterator[Path]:
+        """The pages files as CRIU makes them, one after the other, as long as it does."""
+        seen: set[str] = set()
+        while True:
+            for path in sorted(self._image_dir.glob("pages-*.img"), key=_number_of):
+                if path.name not in seen:
+                    seen.add(path.name)
+                    yield path
             if self._ended.wait(_GROWTH_LOOKED_AT_S):
                 return
+
+    def _grow(self, path: Path, buffer: memoryview, skip: int = 0) -> Iterator[memoryview]:
+        """A pages file in pieces of ``buffer``, until CRIU is done with it; valid until the next is asked for.
+
+        :param skip: pieces to leave out.
+        """
         with path.open("rb", buffering=0) as file:
-            yield from self._read(file.fileno(), guess.runs, buffer)
+            at = skip * len(buffer)
+            while True:
+                data = buffer[: self._grown(file.fileno(), path, at, len(buffer))]
+                if not data:
+                    return
+                _read(file.fileno(), path, data, at)
+                yield data
+                at += len(data)
 
-    def _blocks(self, found: _Object, buffer: memoryview) -> Iterator[tuple[PageIndices, memoryview]]:
-        """Each block of an object's pages: their indices, and their bytes until the next is asked for."""
-        if not found.pages:
-            return
-        with found.pages_file.open("rb", buffering=0) as file:
-            if not (yield from self._read(file.fileno(), found.runs, buffer)):
-                raise MalformedError(f"{found.pages_file.name} was cut off while it was read")
+    def _grown(self, descriptor: int, path: Path, at: int, wanted: int) -> int:
+        """How many bytes there are at an offset: those wanted, or what is left once CRIU is done with the file."""
+        while True:
+            # Asked for before the size: what is written last must not be missed.
+            done = self._ended.is_set() or self._is_followed(path)
+            there = os.fstat(descriptor).st_size - at
+            if there >= wanted or done:
+                return max(0, min(there, wanted))
+            self._ended.wait(_GROWTH_LOOKED_AT_S)
 
-    def _read(
-        self, descriptor: int, runs: Runs, buffer: memoryview
-    ) -> Generator[tuple[PageIndices, memoryview], None, bool]:
-        """:returns: whether the file has that many pages."""
-        at = 0
-        for indices in by_granule(page_windows((first, count, 0) for first, count in runs), BLOCK_PAGES):
-            data = buffer[: len(indices) * self._page_size]
-            while os.fstat(descriptor).st_size < at + len(data):
-                # Once more after the end: what was written last may not have been seen.
-                ended = self._ended.wait(_GROWTH_LOOKED_AT_S)
-                if ended and os.fstat(descriptor).st_size < at + len(data):
-                    return False
-            if os.preadv(descriptor, [data], at) != len(data):
-                return False
-            at += len(data)
-            yield indices, data
-        return True
+    def _is_followed(self, path: Path) -> bool:
+        """Whether CRIU has gone on to the next pages file."""
+        return path.with_name(f"pages-{_number_of(path) + 1}.img").exists()
+
+    def _blocks(self, path: Path, runs: Runs, buffer: memoryview) -> Iterator[tuple[PageIndices, memoryview]]:
+        """The blocks of a pages file whose pages are these, as far as it has them; CRIU may still be writing it."""
+        with path.open("rb", buffering=0) as file:
+            at = 0
+            for indices in _cut(runs):
+                data = buffer[: len(indices) * self._page_size]
+                if self._grown(file.fileno(), path, at, len(data)) != len(data):
+                    return
+                _read(file.fileno(), path, data, at)
+                yield indices, data
+                at += len(data)
+
+    # -- what comes of it ------------------------------------------------------------------------------------------
+
+    def _add_blocks(
+        self, digest: ImageDigest, found: _Object, taken: list[tuple[PageIndices, bytes]], buffer: memoryview
+    ) -> None:
+        """The blocks of an object; those that were taken are good as long as they are where they were expected."""
+        at, good = 0, True
+        with ExitStack() as stack:
+            descriptor = -1
+            for number, indices in enumerate(_cut(found.runs)):
+                good = good and number < len(taken) and np.array_equal(taken[number][0], indices)
+                size = len(indices) * self._page_size
+                if good:
+                    digest.add_block(taken[number][1])
+                else:
+                    if descriptor < 0:
+                        descriptor = stack.enter_context(found.pages_file.open("rb", buffering=0)).fileno()
+                    _read(descriptor, found.pages_file, buffer[:size], at)
+                    digest.add_block(block_digest(buffer[:size]))
+                at += size
 
     def _compare(
-        self, object_name: str, indices: PageIndices, data: memoryview, builder: BatchBuilder
+        self, found: _Object, hashes: Hashes, buffer: memoryview, builder: BatchBuilder
     ) -> Iterator[PageBatch]:
-        self.stats.scanned_pages += len(indices)
-        number = int(indices[0]) // BLOCK_PAGES
-        slots = indices - number * BLOCK_PAGES
-        verdict = self._table.compare(object_name, number, slots, data)
-        if verdict is None:
-            return
-        kinds, encoded = encode(self._sent, object_name, number, slots, verdict, data)
-        note_sent(self._sent, object_name, number, slots, verdict, data, keep=False)
-        self.stats.count(verdict, kinds)
-        yield from builder.add(object_name, indices, kinds, encoded)
+        if len(hashes) != found.pages:
+            raise MalformedError(
+                f"{found.pages_file.name} does not hold the {found.pages} pages of {found.pagemap.name}"
+            )
+        self.stats.scanned_pages += found.pages
+        at = 0
+        with ExitStack() as stack:
+            descriptor = -1
+            for indices in _cut(found.runs):
+                number = int(indices[0]) // BLOCK_PAGES
+                slots = indices - number * BLOCK_PAGES
+                verdict = self._table.compare(found.name, number, slots, hashes[at : at + len(indices)])
+                if verdict is not None:
+                    if descriptor < 0:
+                        descriptor = stack.enter_context(found.pages_file.open("rb", buffering=0)).fileno()
+                    data = buffer[: len(indices) * self._page_size]
+                    _read(descriptor, found.pages_file, data, at * self._page_size)
+                    kinds, encoded = encode(self._sent, found.name, number, slots, verdict, data)
+                    note_sent(self._sent, found.name, number, slots, verdict, data, keep=False)
+                    self.stats.count(verdict, kinds)
+                    yield from builder.add(found.name, indices, kinds, encoded)
+                at += len(indices)
+
+
+def _cut(runs: Runs) -> Iterator[PageIndices]:
+    """The page indices of runs, a block at a time."""
+    return by_granule(page_windows((first, count, 0) for first, count in runs), BLOCK_PAGES)
+
+
+def _read(descriptor: int, path: Path, buffer: memoryview, at: int) -> None:
+    if os.preadv(descriptor, [buffer], at) != len(buffer):
+        raise MalformedError(f"{path.name} was cut off while it was read")
+
+
+def _number_of(path: Path) -> int:
+    digits = path.stem.removeprefix("pages-")
+    return int(digits) if digits.isdigit() else 0
 
 
 class _Object:
@@ -207,13 +271,8 @@ class _Object:
         found: list[PagemapEntry] = list(entries(content, page_size))
         self.pagemap = pagemap
         self.name = pagemap.stem
-        self.pages_id = pages_file_id(content)
         self.runs = merged(found)
         self.pages = sum(entry.pages for entry in found)
-        self.pages_file = pagemap.with_name(f"pages-{self.pages_id}.img")
+        self.pages_file = pagemap.with_name(f"pages-{pages_file_id(content)}.img")
         if self.pages and self.pages_file.stat().st_size != self.pages * page_size:
             raise MalformedError(f"{self.pages_file.name} does not hold the {self.pages} pages of {pagemap.name}")
-
-    def is_as(self, expected: ExpectedObject | None) -> bool:
-        """Whether the pages are those, in that file, at those places."""
-        return expected is not None and expected.pages_id == self.pages_id and expected.runs == self.runs

@@ -109,11 +109,10 @@ class MemorySource:
     def final(self, image_dir: Path, processes: Sequence[ProcessLike] = ()) -> FinalImage:
         """The dump of the frozen container that CRIU is about to make, to send what of it the target does not hold.
 
-        :param processes: those that are dumped, frozen already, parents first.
+        :param processes: those that are dumped, frozen already.
         """
         expected = [
-            expected_object(f"pagemap-{process.ns_pid}", number, process.host_pid, self._page_size)
-            for number, process in enumerate(processes, start=1)
+            expected_object(f"pagemap-{process.ns_pid}", process.host_pid, self._page_size) for process in processes
         ]
         known = [found for found in expected if found is not None]
         return FinalImage(image_dir, self._table, self._sent, self._page_size, known)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,7 +109,7 @@ def test_a_pages_file_of_another_length(tmp_path: Path) -> None:
     with (tmp_path / "pages-1.img").open("ab") as pages:
         pages.write(page(7))
     with pytest.raises(MalformedError, match=r"pages-1\.img"):
-        list(final(tmp_path).batches())
+        final(tmp_path)
 
 
 def test_scattered_and_long_runs_cross_whole(tmp_path: Path) -> None:
@@ -136,9 +138,7 @@ def test_a_guess_costs_time_and_nothing_else(data: st.DataObject) -> None:
     before = {index: page(data.draw(st.integers(1, 3))) for index in data.draw(SPREAD)}
     guessed = data.draw(st.one_of(st.just(sorted(dumped)), SPREAD))
     written = data.draw(st.integers(0, len(dumped) * PAGE))
-    guess = ExpectedObject(
-        "pagemap-1", data.draw(st.sampled_from([1, 1, 2])), merged(runs_of(dict.fromkeys(guessed, b"")))
-    )
+    guess = ExpectedObject("pagemap-1", merged(runs_of(dict.fromkeys(guessed, b""))))
     with tempfile.TemporaryDirectory() as name, SentPages(PAGE, 1 << 24) as sent:
         directory, pages_file = Path(name) / "dump", Path(name) / "dump" / "pages-1.img"
         write_dump(directory, {"pagemap-1": dumped})
@@ -148,9 +148,11 @@ def test_a_guess_costs_time_and_nothing_else(data: st.DataObject) -> None:
             store.apply(batch.meta, batch.data)
         whole = pages_file.read_bytes()
         pages_file.write_bytes(whole[:written])
-        image = FinalImage(directory, table, sent, PAGE, [guess])
+        image = Followed(directory, table, sent, PAGE, [guess])
         with ThreadPoolExecutor(2) as threads:
             batches, digest = threads.submit(lambda: list(image.batches())), threads.submit(image.digest)
+            assert image.begun.acquire(timeout=10)
+            assert image.begun.acquire(timeout=10)
             with pages_file.open("ab") as growing:
                 growing.write(whole[written:])
             image.dumped()
@@ -161,6 +163,22 @@ def test_a_guess_costs_time_and_nothing_else(data: st.DataObject) -> None:
         (files / "pagemap-1.img").write_bytes((directory / "pagemap-1.img").read_bytes())
         assert store.assemble(Path(name) / "image", files) == digest.result() == digest_of(directory)
         assert read_as_criu(Path(name) / "image", "pagemap-1") == dumped
+
+
+class Followed(FinalImage):
+    """Tells when it begins to read a file."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.begun = threading.Semaphore(0)
+
+    def _grow(self, *arguments: Any, **named: Any) -> Any:
+        self.begun.release()
+        return super()._grow(*arguments, **named)
+
+    def _blocks(self, *arguments: Any) -> Any:
+        self.begun.release()
+        return super()._blocks(*arguments)
 
 
 def sent_before(pages: Pages, table: SentTable, sent: SentPages) -> list[PageBatch]:
@@ -178,23 +196,32 @@ def sent_before(pages: Pages, table: SentTable, sent: SentPages) -> list[PageBat
     return [*batches, *builder.flush()]
 
 
-def test_what_is_there_is_taken_before_the_dump_has_ended(tmp_path: Path) -> None:
-    dumped = {index: page(index + 1) for index in range(3 * GRANULE_PAGES)}
-    write_dump(tmp_path, {"pagemap-1": dumped}, OTHER)
-    expected = ExpectedObject("pagemap-1", 1, [(0, len(dumped))])
-    with SentPages(PAGE, 0) as sent:
-        image = FinalImage(tmp_path, SentTable(PageHasher(7, PAGE), 0, 1 << 20), sent, PAGE, [expected])
-        batches = image.batches()
-        assert next(batches).data == b"".join(page(index + 1) for index in range(64))  # a batch
+def test_several_pages_files_as_criu_makes_them(tmp_path: Path) -> None:
+    """A file that CRIU has gone on from is done, whatever is expected of it."""
+    objects = {f"pagemap-{pid}": {index: page(pid + index) for index in range(200)} for pid in (1, 7, 8)}
+    write_dump(tmp_path / "whole", objects)
+    (tmp_path / "dump").mkdir()
+    expected = [ExpectedObject(name, [(0, 200)]) for name in objects]
+    with SentPages(PAGE, 0) as sent, ThreadPoolExecutor(2) as threads:
+        image = Followed(tmp_path / "dump", SentTable(PageHasher(7, PAGE), 0, 1 << 20), sent, PAGE, expected)
+        batches, digest = threads.submit(lambda: list(image.batches())), threads.submit(image.digest)
+        for number in (1, 2, 3):
+            content = (tmp_path / "whole" / f"pages-{number}.img").read_bytes()
+            (tmp_path / "dump" / f"pages-{number}.img").write_bytes(content)
+            assert image.begun.acquire(timeout=10)
+            assert image.begun.acquire(timeout=10)
+        for name in objects:
+            (tmp_path / "dump" / f"{name}.img").write_bytes((tmp_path / "whole" / f"{name}.img").read_bytes())
         image.dumped()
-        assert sum(len(batch.data) for batch in batches) == (len(dumped) - 64) * PAGE
-        assert image.stats.scanned_pages == len(dumped)
+        assert digest.result() == digest_of(tmp_path / "whole")
+        assert sum(len(batch.data) for batch in batches.result()) == 600 * PAGE
+        assert image.stats.scanned_pages == 600
 
 
 @pytest.mark.parametrize("work", [lambda image: list(image.batches()), lambda image: image.digest()])
 def test_a_dump_that_never_comes(tmp_path: Path, work: Callable[[FinalImage], object]) -> None:
     with SentPages(PAGE, 0) as sent, ThreadPoolExecutor(1) as threads:
-        expected = ExpectedObject("pagemap-1", 1, [(0, 5)])
+        expected = ExpectedObject("pagemap-1", [(0, 5)])
         image = FinalImage(tmp_path, SentTable(PageHasher(7, PAGE), 0, 1 << 20), sent, PAGE, [expected])
         waiting = threads.submit(work, image)
         image.give_up()
@@ -204,9 +231,9 @@ def test_a_dump_that_never_comes(tmp_path: Path, work: Callable[[FinalImage], ob
 
 def test_what_is_expected_of_a_process() -> None:
     size = os.sysconf("SC_PAGE_SIZE")
-    own = expected_object("pagemap-1", 3, os.getpid(), size)
+    own = expected_object("pagemap-1", os.getpid(), size)
     assert own is not None
-    assert (own.name, own.pages_id) == ("pagemap-1", 3)
+    assert own.name == "pagemap-1"
     assert own.pages > 100
     assert all(first + count < after for (first, count), (after, _) in pairwise(own.runs))
-    assert expected_object("pagemap-1", 1, 2**22 + 1, size) is None
+    assert expected_object("pagemap-1", 2**22 + 1, size) is None

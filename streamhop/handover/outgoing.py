@@ -334,7 +334,7 @@ class OutgoingMove:
             processes = await self._means.processes(container.init_pid)
             async with asyncio.TaskGroup() as frozen:
                 frozen.create_task(sender.final_trees(processes))
-                digest = await sender.final_memory(self._dump(checkpoint), self._image_dir, processes, frozen)
+                digest = await sender.final_memory(self._dump(checkpoint), self._image_dir, frozen)
                 await session.send(Prepare(move=self.id, epoch=self.epoch, image_digest=digest))
             self._phase("restore at the target")
             prepared = await dialogue.answer(Prepared)

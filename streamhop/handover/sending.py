@@ -174,16 +174,13 @@ class Sender:
         """Send the last changes of every tree; the container must be frozen."""
         await self._tree_round(0, processes, final=True)
 
-    async def final_memory(
-        self, dump: Awaitable[None], image_dir: Path, processes: Sequence[ProcessRef], group: asyncio.TaskGroup
-    ) -> bytes:
+    async def final_memory(self, dump: Awaitable[None], image_dir: Path, group: asyncio.TaskGroup) -> bytes:
         """Make the dump, compare it with what was sent, send the difference; returns the image's digest.
 
         :param dump: makes it, in ``image_dir``.
-        :param processes: of the container, frozen.
         :param group: owns the sending, which may not have ended yet.
         """
-        final = await asyncio.to_thread(self._memory.final, image_dir, processes)
+        final = self._memory.final(image_dir)
         try:
             group.create_task(self._final_pages(final))
             digest = group.create_task(in_worker(final.digest))

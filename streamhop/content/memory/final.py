@@ -1,25 +1,26 @@
 """The dump of the frozen container: what of it the target lacks, and the digest over all of it.
 
-Pages are hashed while CRIU is still writing them; for the digest that takes a guess at where they belong
-(:mod:`.expected`), in whose blocks they are hashed.
+Pages are hashed while CRIU is still writing them. The digest has to wait until it has said where they belong.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from streamhop_protocol.errors import MalformedError
 
 from .batching import BatchBuilder, PageBatch
-from .criu_pagemap import PagemapEntry, entries, pages_file_id
+from .criu_pagemap import PagemapEntry, Runs, entries, merged, pages_file_id
 from .encoding import encode, note_sent
-from .expected import ExpectedObject, Runs, merged
 from .image_digest import BLOCK_PAGES, ImageDigest, block_digest
 from .presence import PageIndices, by_granule, page_windows
 from .sent_pages import SentPages
@@ -29,6 +30,12 @@ from .table import NO_HASHES, Hashes, SentTable
 _BESIDE = frozenset({"descriptors.json"})
 """What runc puts into an image directory and needs for a restore."""
 
+DIGEST_THREADS = 2
+"""More gain nothing on a host of two cores, where they have the container's processors while it is frozen."""
+
+_STRETCH_BLOCKS = 16
+"""Of 512 KiB: a few milliseconds of work, and a container of a few megabytes is done in one."""
+
 _GROWTH_LOOKED_AT_S = 0.002
 """How often to look whether CRIU has written more; it writes some MB in that time."""
 
@@ -36,14 +43,13 @@ _GROWTH_LOOKED_AT_S = 0.002
 class FinalImage:
     """A dump made by CRIU, without a parent, in a directory of its own.
 
-    :meth:`batches` and :meth:`digest` may begin before CRIU has, each in a thread of its own; they end when
+    :meth:`batches` and :meth:`digest` may begin before CRIU has, each in a thread of its own; they end after
     :meth:`dumped` was called.
 
     :param image_dir: the directory; best on a tmpfs.
     :param table: what the target holds.
     :param sent: content of pages that it holds, as far as it was kept.
     :param page_size: bytes of a page.
-    :param expected: what the pages files will hold, in the order in which CRIU makes them, as far as it can be told.
     """
 
     def __init__(
@@ -52,13 +58,11 @@ class FinalImage:
         table: SentTable,
         sent: SentPages,
         page_size: int,
-        expected: Sequence[ExpectedObject] = (),
     ) -> None:
         self._image_dir = image_dir
         self._table = table
         self._sent = sent
         self._page_size = page_size
-        self._expected = expected
         self._ended = threading.Event()
         self._given_up = False
         self._files: list[Path] = []
@@ -119,20 +123,28 @@ class FinalImage:
         :raises OSError: the dump cannot be read.
         :raises MalformedError: it is not what CRIU writes.
         """
-        buffer = self._new_buffer()
-        taken: dict[Path, list[tuple[PageIndices, bytes]]] = {}
-        expected = iter(self._expected)
-        for path in self._follow():
-            guess = next(expected, None)
-            if guess is not None:
-                taken[path] = [(each, block_digest(data)) for each, data in self._blocks(path, guess.runs, buffer)]
         self._wait_until_dumped()
         digest = ImageDigest()
-        for found in self._objects:
-            digest.begin_pages(found.pagemap.name, found.pages)
-            self._add_blocks(digest, found, taken.get(found.pages_file, []), buffer)
+        with ThreadPoolExecutor(DIGEST_THREADS) as threads:
+            for found in self._objects:
+                digest.begin_pages(found.pagemap.name, found.pages)
+                for digests in threads.map(functools.partial(self._block_digests, found), found.stretches()):
+                    for each in digests:
+                        digest.add_block(each)
         digest.files(self._files)
         return digest.digest()
+
+    def _block_digests(self, found: _Object, stretch: Stretch) -> list[bytes]:
+        """Digests of blocks that follow one another in a pages file."""
+        buffer = self._new_buffer()
+        at, digests = stretch.at, []
+        with found.pages_file.open("rb", buffering=0) as file:
+            for pages in stretch.blocks:
+                data = buffer[: pages * self._page_size]
+                _read(file.fileno(), found.pages_file, data, at)
+                digests.append(block_digest(data))
+                at += len(data)
+        return digests
 
     def _new_buffer(self) -> memoryview:
         return memoryview(bytearray(BLOCK_PAGES * self._page_size))
@@ -184,38 +196,7 @@ class FinalImage:
         """Whether CRIU has gone on to the next pages file."""
         return path.with_name(f"pages-{_number_of(path) + 1}.img").exists()
 
-    def _blocks(self, path: Path, runs: Runs, buffer: memoryview) -> Iterator[tuple[PageIndices, memoryview]]:
-        """The blocks of a pages file whose pages are these, as far as it has them; CRIU may still be writing it."""
-        with path.open("rb", buffering=0) as file:
-            at = 0
-            for indices in _cut(runs):
-                data = buffer[: len(indices) * self._page_size]
-                if self._grown(file.fileno(), path, at, len(data)) != len(data):
-                    return
-                _read(file.fileno(), path, data, at)
-                yield indices, data
-                at += len(data)
-
     # -- what comes of it ------------------------------------------------------------------------------------------
-
-    def _add_blocks(
-        self, digest: ImageDigest, found: _Object, taken: list[tuple[PageIndices, bytes]], buffer: memoryview
-    ) -> None:
-        """The blocks of an object; those that were taken are good as long as they are where they were expected."""
-        at, good = 0, True
-        with ExitStack() as stack:
-            descriptor = -1
-            for number, indices in enumerate(_cut(found.runs)):
-                good = good and number < len(taken) and np.array_equal(taken[number][0], indices)
-                size = len(indices) * self._page_size
-                if good:
-                    digest.add_block(taken[number][1])
-                else:
-                    if descriptor < 0:
-                        descriptor = stack.enter_context(found.pages_file.open("rb", buffering=0)).fileno()
-                    _read(descriptor, found.pages_file, buffer[:size], at)
-                    digest.add_block(block_digest(buffer[:size]))
-                at += size
 
     def _compare(
         self, found: _Object, hashes: Hashes, buffer: memoryview, builder: BatchBuilder
@@ -259,6 +240,13 @@ def _number_of(path: Path) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
+class Stretch(NamedTuple):
+    """Part of a pages file: where it begins, and how many pages each of its blocks has."""
+
+    at: int
+    blocks: list[int]
+
+
 class _Object:
     """A memory object of the dump, as CRIU's pagemap describes it.
 
@@ -269,6 +257,7 @@ class _Object:
     def __init__(self, pagemap: Path, page_size: int) -> None:
         content = pagemap.read_bytes()
         found: list[PagemapEntry] = list(entries(content, page_size))
+        self._page_size = page_size
         self.pagemap = pagemap
         self.name = pagemap.stem
         self.runs = merged(found)
@@ -276,3 +265,15 @@ class _Object:
         self.pages_file = pagemap.with_name(f"pages-{pages_file_id(content)}.img")
         if self.pages and self.pages_file.stat().st_size != self.pages * page_size:
             raise MalformedError(f"{self.pages_file.name} does not hold the {self.pages} pages of {pagemap.name}")
+
+    def stretches(self) -> Iterator[Stretch]:
+        """All of the pages file, for several threads to read."""
+        at = 0
+        blocks: list[int] = []
+        for indices in _cut(self.runs):
+            blocks.append(len(indices))
+            if len(blocks) == _STRETCH_BLOCKS:
+                yield Stretch(at, blocks)
+                at, blocks = at + sum(blocks) * self._page_size, []
+        if blocks:
+            yield Stretch(at, blocks)

@@ -20,7 +20,6 @@ from streamhop_protocol.held_pages import HeldPages
 
 from .batching import BatchBuilder, PageBatch
 from .encoding import encode, note_sent
-from .expected import expected_object
 from .final import FinalImage
 from .maps import Mapping, anonymous_shared_device, parse_maps, private_mappings, shared_mappings
 from .presence import PageIndices, PrivatePages, by_granule, file_windows
@@ -106,16 +105,9 @@ class MemorySource:
             self._table.learn(held.object_name, first, hashes[at : at + count])
             at += count
 
-    def final(self, image_dir: Path, processes: Sequence[ProcessLike] = ()) -> FinalImage:
-        """The dump of the frozen container that CRIU is about to make, to send what of it the target does not hold.
-
-        :param processes: those that are dumped, frozen already.
-        """
-        expected = [
-            expected_object(f"pagemap-{process.ns_pid}", process.host_pid, self._page_size) for process in processes
-        ]
-        known = [found for found in expected if found is not None]
-        return FinalImage(image_dir, self._table, self._sent, self._page_size, known)
+    def final(self, image_dir: Path) -> FinalImage:
+        """The dump of the frozen container that CRIU is about to make, to send what of it the target does not hold."""
+        return FinalImage(image_dir, self._table, self._sent, self._page_size)
 
     def close(self) -> None:
         """Give back the memory of pages kept; everything is sent whole from now on. Safe to repeat."""

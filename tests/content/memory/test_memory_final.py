@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_support import PAGE, ZERO_PAGE, Pages, digest_of, page, read_as_criu, runs_of, write_dump
+from memory_support import PAGE, ZERO_PAGE, Pages, digest_of, page, read_as_criu, write_dump
 
 from streamhop.content.memory import FinalImage, MemorySource, PageBatch, PageStore
 from streamhop.content.memory.batching import BatchBuilder
 from streamhop.content.memory.encoding import encode, note_sent
-from streamhop.content.memory.expected import ExpectedObject, expected_object, merged
 from streamhop.content.memory.sent_pages import SentPages
 from streamhop.content.memory.table import GRANULE_PAGES, PageHasher, SentTable
 from streamhop_protocol.errors import MalformedError
@@ -132,13 +129,10 @@ SPREAD = st.lists(st.sampled_from([3, 4, 5, 100, 127, 128, 129, 300, 1 << 30]), 
 
 @given(st.data())
 @settings(deadline=None)
-def test_a_guess_costs_time_and_nothing_else(data: st.DataObject) -> None:
-    """Whatever was expected of a dump, and whenever CRIU wrote it: the target gets what is in it."""
+def test_the_target_gets_what_is_in_the_dump_whenever_it_was_written(data: st.DataObject) -> None:
     dumped = {index: page(data.draw(st.integers(1, 3))) for index in data.draw(SPREAD)}
     before = {index: page(data.draw(st.integers(1, 3))) for index in data.draw(SPREAD)}
-    guessed = data.draw(st.one_of(st.just(sorted(dumped)), SPREAD))
     written = data.draw(st.integers(0, len(dumped) * PAGE))
-    guess = ExpectedObject("pagemap-1", merged(runs_of(dict.fromkeys(guessed, b""))))
     with tempfile.TemporaryDirectory() as name, SentPages(PAGE, 1 << 24) as sent:
         directory, pages_file = Path(name) / "dump", Path(name) / "dump" / "pages-1.img"
         write_dump(directory, {"pagemap-1": dumped})
@@ -148,10 +142,9 @@ def test_a_guess_costs_time_and_nothing_else(data: st.DataObject) -> None:
             store.apply(batch.meta, batch.data)
         whole = pages_file.read_bytes()
         pages_file.write_bytes(whole[:written])
-        image = Followed(directory, table, sent, PAGE, [guess])
+        image = Followed(directory, table, sent, PAGE)
         with ThreadPoolExecutor(2) as threads:
             batches, digest = threads.submit(lambda: list(image.batches())), threads.submit(image.digest)
-            assert image.begun.acquire(timeout=10)
             assert image.begun.acquire(timeout=10)
             with pages_file.open("ab") as growing:
                 growing.write(whole[written:])
@@ -176,10 +169,6 @@ class Followed(FinalImage):
         self.begun.release()
         return super()._grow(*arguments, **named)
 
-    def _blocks(self, *arguments: Any) -> Any:
-        self.begun.release()
-        return super()._blocks(*arguments)
-
 
 def sent_before(pages: Pages, table: SentTable, sent: SentPages) -> list[PageBatch]:
     """What a round sends of these pages."""
@@ -197,18 +186,15 @@ def sent_before(pages: Pages, table: SentTable, sent: SentPages) -> list[PageBat
 
 
 def test_several_pages_files_as_criu_makes_them(tmp_path: Path) -> None:
-    """A file that CRIU has gone on from is done, whatever is expected of it."""
     objects = {f"pagemap-{pid}": {index: page(pid + index) for index in range(200)} for pid in (1, 7, 8)}
     write_dump(tmp_path / "whole", objects)
     (tmp_path / "dump").mkdir()
-    expected = [ExpectedObject(name, [(0, 200)]) for name in objects]
     with SentPages(PAGE, 0) as sent, ThreadPoolExecutor(2) as threads:
-        image = Followed(tmp_path / "dump", SentTable(PageHasher(7, PAGE), 0, 1 << 20), sent, PAGE, expected)
+        image = Followed(tmp_path / "dump", SentTable(PageHasher(7, PAGE), 0, 1 << 20), sent, PAGE)
         batches, digest = threads.submit(lambda: list(image.batches())), threads.submit(image.digest)
         for number in (1, 2, 3):
             content = (tmp_path / "whole" / f"pages-{number}.img").read_bytes()
             (tmp_path / "dump" / f"pages-{number}.img").write_bytes(content)
-            assert image.begun.acquire(timeout=10)
             assert image.begun.acquire(timeout=10)
         for name in objects:
             (tmp_path / "dump" / f"{name}.img").write_bytes((tmp_path / "whole" / f"{name}.img").read_bytes())
@@ -221,19 +207,8 @@ def test_several_pages_files_as_criu_makes_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("work", [lambda image: list(image.batches()), lambda image: image.digest()])
 def test_a_dump_that_never_comes(tmp_path: Path, work: Callable[[FinalImage], object]) -> None:
     with SentPages(PAGE, 0) as sent, ThreadPoolExecutor(1) as threads:
-        expected = ExpectedObject("pagemap-1", [(0, 5)])
-        image = FinalImage(tmp_path, SentTable(PageHasher(7, PAGE), 0, 1 << 20), sent, PAGE, [expected])
+        image = FinalImage(tmp_path, SentTable(PageHasher(7, PAGE), 0, 1 << 20), sent, PAGE)
         waiting = threads.submit(work, image)
         image.give_up()
         with pytest.raises(MalformedError, match="given up"):
             waiting.result()
-
-
-def test_what_is_expected_of_a_process() -> None:
-    size = os.sysconf("SC_PAGE_SIZE")
-    own = expected_object("pagemap-1", os.getpid(), size)
-    assert own is not None
-    assert own.name == "pagemap-1"
-    assert own.pages > 100
-    assert all(first + count < after for (first, count), (after, _) in pairwise(own.runs))
-    assert expected_object("pagemap-1", 2**22 + 1, size) is None

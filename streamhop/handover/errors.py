@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from streamhop.identity import HOW_TO_PAIR
+
 
 class MoveError(Exception):
     """A move ended without moving, or with a doubt.
@@ -45,6 +47,9 @@ class UnpairedError(MoveError):
 
     code: ClassVar[str] = "not_paired"
     exit_code: ClassVar[int] = 11
+
+    def __init__(self, reason: str, fix: str = HOW_TO_PAIR) -> None:
+        super().__init__(reason, fix)
 
 
 class PreflightError(MoveError):

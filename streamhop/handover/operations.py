@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamhop.peering import NotPairedError, PeerTarget
+from streamhop.peering import NoAddressError, NotPairedError, PeerTarget
 from streamhop.telemetry.events import EventLog
 
 from .background import Background
@@ -135,13 +135,13 @@ class Operations:
         """Begin to move a container; returns as soon as the ID cannot be lost any more.
 
         :raises ConfigError: in the clear, the peer is neither a known name nor an address.
-        :raises MoveError: the peer is not paired, or the daemon is stopping.
+        :raises MoveError: the peer is not paired, nobody knows where it is, or the daemon is stopping.
         :raises sqlite3.Error: the journal cannot be written; nothing was begun.
         """
         self._refuse_when_stopping()
         try:
             peer = self._host.peers.find(request.peer)
-        except NotPairedError as error:
+        except (NotPairedError, NoAddressError) as error:
             raise as_move_error(error) from error
         operation = Operation(request)
         kept = self._host.journal.operations

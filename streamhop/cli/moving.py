@@ -134,7 +134,18 @@ def _tell(container: str, result: dict[str, Any], form: str, role: str = "source
     else:
         what = "was not moved" if role == "source" else "did not come here"
     where = _WHERE.get(result["runs_at"], "") if role == "source" else ""
-    complain(f"{container} {what}: {result['reason']}", where, result["fix"], exit_code=result["exit_code"])
+    complain(
+        f"{container} {what}: {result['reason']}",
+        where,
+        result["fix"],
+        *(remark for other in _others(result) for remark in (f"also: {other['reason']}", other["fix"])),
+        exit_code=result["exit_code"],
+    )
+
+
+def _others(result: dict[str, Any]) -> list[dict[str, str]]:
+    """What else was in the way; a daemon of an earlier version has told the first reason alone."""
+    return list(result.get("others") or ())
 
 
 @click.command()
@@ -210,7 +221,10 @@ def _list(rows: list[dict[str, Any]], form: str) -> None:
 def _outcome(result: dict[str, Any]) -> str:
     if result["outcome"] == "moved" and result["exit_code"] != 0:
         return f"moved, {result['health']}"
-    return str(result["outcome"] if result["outcome"] == "moved" else f"{result['code']}: {result['reason']}")
+    if result["outcome"] == "moved":
+        return "moved"
+    reasons = [result["reason"], *(other["reason"] for other in _others(result))]
+    return f"{result['code']}: {'; '.join(reasons)}"
 
 
 @click.command()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
 
+from streamhop.content.container_config import Refusal
 from streamhop.identity import HOW_TO_PAIR
+from streamhop_protocol.limits import OTHER_REASONS_MAX
 
 
 class MoveError(Exception):
@@ -22,6 +25,19 @@ class MoveError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.fix = fix
+        self.others: Sequence[Refusal] = ()
+        """What else is in the way."""
+
+    @classmethod
+    def of_several(cls, refusals: Sequence[Refusal]) -> Self:
+        """The error that tells all of ``refusals``, of which there is at least one; of very many the first ones."""
+        first, *others = refusals
+        error = cls(first.reason, first.fix)
+        if len(others) > OTHER_REASONS_MAX:
+            told = others[: OTHER_REASONS_MAX - 1]
+            others = [*told, Refusal(f"{len(others) - len(told)} more reasons")]
+        error.others = others
+        return error
 
     def as_json(self) -> dict[str, Any]:
         """The error as the control API and ``--format json`` show it."""
@@ -32,6 +48,7 @@ class MoveError(Exception):
             "runs_at": self.runs_at,
             "reason": self.reason,
             "fix": self.fix,
+            "others": [{"reason": other.reason, "fix": other.fix} for other in self.others],
         }
 
 

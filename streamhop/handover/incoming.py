@@ -22,6 +22,7 @@ from streamhop.engine.restores import PendingRestore
 from streamhop.net import PeerSession, SessionLost
 from streamhop_protocol.errors import IntegrityError, ProtocolError, UnexpectedError
 from streamhop_protocol.held_pages import HASH_SEED_BYTES
+from streamhop_protocol.limits import CONTROL_TEXT_BYTES_MAX
 from streamhop_protocol.messages import (
     Abort,
     Aborted,
@@ -199,9 +200,7 @@ class IncomingMove:
         refusals = admit(manifest.request, replace(policy.admission, runtimes=frozenset({asked})))
         refusals += await self._means.check_as_target(self._host, manifest, policy)
         if refusals:
-            first = refusals[0]
-            more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
-            raise RefusedError(f"{first.reason}{more}", first.fix)
+            raise RefusedError.of_several(refusals)
         label = Label(self._peer_reference, manifest.container, manifest.image.id)
         await in_worker(self._host.kept.begin, self._spool, label)
         async with self._host.images:
@@ -487,8 +486,16 @@ class IncomingMove:
             return Aborted(move=move, epoch=epoch)
         if state is State.OWNED:
             return StateMessage(move=move, epoch=epoch, state=State.REFUSED.value)
-        kind = Refuse if state is None else Failed
-        return kind(move=move, epoch=epoch, code=error.code, reason=error.reason[:1000], fix=error.fix[:1000])
+        reason, fix = _prose(error.reason), _prose(error.fix)
+        if state is not None:
+            return Failed(move=move, epoch=epoch, code=error.code, reason=reason, fix=fix)
+        others = [[_prose(other.reason), _prose(other.fix)] for other in error.others]
+        return Refuse(move=move, epoch=epoch, code=error.code, reason=reason, fix=fix, others=others or None)
+
+
+def _prose(text: str) -> str:
+    """As much of ``text`` as a message may hold."""
+    return text.encode("utf-8", "replace")[:CONTROL_TEXT_BYTES_MAX].decode("utf-8", "ignore")
 
 
 def _worth_keeping(failure: BaseException) -> bool:

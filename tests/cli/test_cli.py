@@ -56,6 +56,18 @@ def test_a_failed_move_says_where_it_runs_and_exits_with_its_code(daemon: FakeDa
     assert "\x1b" not in result.stderr
 
 
+def test_all_reasons_of_a_refusal_are_told_each_with_its_fix(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.result = FAILED | {"others": [{"reason": "no network n", "fix": "create it"}, {"reason": "no", "fix": ""}]}
+    result = run(tmp_path, "migrate", "web", "edge-b")
+    assert result.stderr.splitlines()[-5:] == [
+        "  it runs on here, as it was",
+        "  drop it",
+        "  also: no network n",
+        "  create it",
+        "  also: no",
+    ]
+
+
 def test_a_daemon_that_ends_during_a_move_is_told(daemon: FakeDaemon, tmp_path: Path) -> None:
     daemon.ends_early = True
     result = run(tmp_path, "migrate", "web", "edge-b")

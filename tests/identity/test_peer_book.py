@@ -192,7 +192,7 @@ def test_a_name_that_is_the_beginning_of_anothers_id_is_nobody(book: PeerBook) -
         book.rename("edge-b", peer.id.short)
     # As a file of an earlier version may have it.
     book._peers[peer.id.short] = book._peers.pop("edge-b")
-    with pytest.raises(PeerBookError, match="beginning of another.s ID"):
+    with pytest.raises(PeerBookError, match="the beginning of another's ID"):
         book.find(peer.id.short)
     assert book.find(str(peer.id)) == peer
     book.rename("edge-a", "garage")

@@ -15,6 +15,7 @@ from snapshots_support import DOCUMENTS, check_snapshot
 
 import streamhop
 from streamhop.config import Address, Config
+from streamhop.content.container_config import Refusal
 from streamhop.control.access import Access
 from streamhop.control.api import serve_control
 from streamhop.control.peering import PeeringApi
@@ -130,7 +131,7 @@ def test_results() -> None:
     moved = finished_tally().report(("web", "web2"), "edge-a", "edge-b")
     check_snapshot("result_moved", moved)
     check_snapshot("result_moved_without_figures", report_without_figures(("web", "web2"), "edge-a", "edge-b"))
-    check_snapshot("result_failed", RefusedError("no room", "make some").as_json())
+    check_snapshot("result_failed", RefusedError.of_several([Refusal("no room", "make some"), Refusal("no")]).as_json())
     check_snapshot("result_in_doubt", InDoubtError("GO was sent").as_json())
 
 

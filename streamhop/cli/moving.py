@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import sys
 from typing import Any
@@ -211,11 +212,29 @@ def _list(rows: list[dict[str, Any]], form: str) -> None:
             "id": row["id"][:8],
             "container": row["container"],
             "peer": f"{direction[row['role']]} {row['peer']}",
+            **_times(row),
             "outcome": "under way" if row["running"] else _outcome(row["result"]),
         }
         for row in rows
     ]
-    print_table(shown, ["id", "container", "peer", "outcome"])
+    print_table(shown, ["id", "container", "peer", "began", "took", "outcome"])
+
+
+def _times(row: dict[str, Any]) -> dict[str, str]:
+    """When a move began, by this host's clock and time zone, and how long it took, as far as that is known."""
+    began, ended = (dt.datetime.fromisoformat(row[key]) if row.get(key) else None for key in ("began_at", "ended_at"))
+    return {
+        "began": f"{began.astimezone():%Y-%m-%d %H:%M:%S}" if began else "",
+        # The clock may have been set back meanwhile.
+        "took": _length(max(0.0, (ended - began).total_seconds())) if began and ended else "",
+    }
+
+
+def _length(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, left = divmod(round(seconds), 60)
+    return f"{minutes} min {left:02} s"
 
 
 def _outcome(result: dict[str, Any]) -> str:

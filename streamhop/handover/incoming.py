@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import time
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
@@ -48,6 +49,7 @@ from .host import Host, MoveJournal
 from .kept import Label
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
 from .means import Means
+from .outcomes import WHY
 from .receiving import tell_held
 from .settling_here import settle_here
 from .states import Role, State
@@ -447,6 +449,7 @@ class IncomingMove:
             await self._settle()
             if self._pending is not None and not self._is_open():
                 self._pending.discard()
+            await self._note_why(error)
         except EXPECTED as trouble:
             # What is said to the source must be on disk. It asks again, and this host goes on clearing up.
             log.error("move %s: clearing up failed: %s", self.id.hex()[:8], plain(trouble))
@@ -457,6 +460,12 @@ class IncomingMove:
             return
         with contextlib.suppress(SessionLost):
             await self._session.send(self._last_word(before, failure, error))
+
+    async def _note_why(self, error: MoveError) -> None:
+        """For whoever asks this host; without it the move is as over as with it."""
+        if self.state in (State.ABORTED, State.REFUSED):
+            with contextlib.suppress(sqlite3.Error):
+                await self._journal.note(**{WHY: error.as_json()})
 
     async def _settle(self) -> None:
         if self.state is None:

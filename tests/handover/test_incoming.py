@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from handover_support import MOVE, POLICY, FakeEngine, host_with, make_unwritable
+from handover_support import MOVE, POLICY, FakeEngine, host_with, make_unwritable, written
 
 from streamhop.engine.restores import RestoreFailed
 from streamhop.handover.errors import MoveError
 from streamhop.handover.incoming import IncomingMove
 from streamhop.handover.journal import Journal
+from streamhop.handover.outcomes import outcome_of_arrival
 from streamhop.handover.states import Role, State
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Finish, Message, Offer, Refuse, Release, Started
@@ -125,6 +126,9 @@ async def test_a_runtime_that_dies_before_the_start_is_cleared_up_and_said(journ
     assert target.state is State.REFUSED
     assert target.engine.calls == ["remove", "rmi web:1"]
     assert target.session.said == [StateMessage(move=MOVE, epoch=1, state="refused")]
+    told = outcome_of_arrival(written(journal, Role.TARGET), "edge-a", "here")
+    assert told is not None
+    assert told["reason"] == "the runtime went away"
 
 
 async def test_go_is_not_followed_while_docker_does_not_answer(journal: Journal, tmp_path: Path) -> None:

@@ -110,6 +110,15 @@ class CancelledMoveError(MoveError):
     exit_code: ClassVar[int] = 20
 
 
+class StoppedError(MoveError):
+    """The daemon was told to stop before the point of commitment: the move ended, and nobody had decided that."""
+
+    code: ClassVar[str] = "daemon_stopped"
+
+    def __init__(self, reason: str = "the daemon was stopped while it was being moved") -> None:
+        super().__init__(reason, "start the daemon again, then try again")
+
+
 class StillFrozenError(MoveError):
     """The move was aborted, and the container could not be given back: the daemon goes on trying.
 

@@ -18,7 +18,16 @@ from streamhop.net import SessionLost, UntrustedError
 from streamhop.peering import NoAddressError, NotPairedError
 from streamhop_protocol.errors import IntegrityError, LimitError, ProtocolError
 
-from .errors import ContentError, MoveError, PreflightError, RefusedError, UnpairedError, UnreachableError
+from .errors import (
+    CancelledMoveError,
+    ContentError,
+    MoveError,
+    PreflightError,
+    RefusedError,
+    StoppedError,
+    UnpairedError,
+    UnreachableError,
+)
 
 EXPECTED = (
     MoveError,
@@ -74,6 +83,11 @@ def _of_unknown_peer(failure: NotPairedError | NoAddressError | UntrustedError) 
     return UnpairedError(str(failure), fix)
 
 
+def of_cancel(*, stopping: bool) -> MoveError:
+    """What the user is told of a move whose task was cancelled: by them, or because the daemon is ``stopping``."""
+    return StoppedError() if stopping else CancelledMoveError("it was cancelled")
+
+
 def as_move_error(error: BaseException) -> MoveError:
     """What the user is told about ``error``."""
     failure = first_failure(error)
@@ -99,6 +113,6 @@ def as_move_error(error: BaseException) -> MoveError:
         case TreeApplyError() if "No space left" in str(failure):
             return MoveError(str(failure), "make room there")
         case asyncio.CancelledError():
-            return MoveError("the daemon was stopped")
+            return StoppedError()
         case _:
             return MoveError(plain(failure))

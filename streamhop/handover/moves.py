@@ -41,7 +41,7 @@ class Moves:
     def __init__(self, host: Host, tasks: asyncio.TaskGroup, means: Means | None = None) -> None:
         self._host = host
         means = means or Means()
-        self._background = Background(tasks)
+        self._background = Background(tasks, host.stopping)
         self._settlements = Settlements(host, self._background)
         self._operations = Operations(host, tasks, self._background, self._settlements, means)
         self._arrivals = Arrivals(host, self._background, self._settlements, means)

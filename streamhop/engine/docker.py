@@ -240,8 +240,8 @@ class Engine:
             # Nothing that Docker has seen to its end, or the clock was set back: then nothing is known.
             return False
         query = {
-            "since": state["StartedAt"],
-            "until": f"{finished.timestamp() + EVENT_LATE_S_MAX:.3f}",
+            "since": f"{started.timestamp():.6f}",
+            "until": f"{finished.timestamp() + EVENT_LATE_S_MAX:.6f}",
             "filters": json.dumps({"container": [_container(container)], "event": ["kill", "stop"]}),
         }
         with self._asking(f"cannot ask what was done to container {container[:12]}"), contextlib.suppress(TimeoutError):

@@ -187,8 +187,8 @@ async def test_a_run_that_somebody_ended_is_told_from_one_that_ended_by_itself(
     fake.answers["GET /events"] = (200, events)
     assert await engine.was_asked_to_end("web", state) is asked_to
     query = parse_qs(fake.asked[-1].partition("?")[2])
-    assert query["since"] == [state["StartedAt"]]
-    assert float(query["until"][0]) == pytest.approx(1767225662.5)
+    # Docker takes no other form here than seconds since the epoch.
+    assert (query["since"], query["until"]) == (["1767225600.123456"], ["1767225662.500000"])
     assert json.loads(query["filters"][0]) == {"container": ["web"], "event": ["kill", "stop"]}
     fake.answers["GET /events"] = (500, {"message": "no"})
     with pytest.raises(EngineError):

@@ -1,8 +1,8 @@
 """One file over a session of the protocol, and nothing else. Runs in the hosts; with or without TLS.
 
 ``receive FILE [IDENTITY PEER]`` says ``ready`` and serves one session after the other, each file over the one before;
-``send HOST FILE [IDENTITY PEER]`` prints the seconds from dialing until the target has all of it. IDENTITY is the
-directory of a device's certificate, PEER the certificate of the other side.
+``send HOST FILE [IDENTITY PEER [DIGEST]]`` prints the seconds from dialing until the target has all of it. IDENTITY is
+the directory of a device's certificate, PEER the certificate of the other side, DIGEST what FILE is offered as.
 """
 
 from __future__ import annotations
@@ -32,14 +32,17 @@ from streamhop_protocol.messages import StreamKind
 
 PORT = 7501
 PIECE_BYTES = 1 << 20
+NO_DIGEST = "sha256:" + "0" * 64
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line for whoever has started the program."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-def _security(identity: Path, peer: Path, *, server: bool) -> Security:
+def security_of(identity: Path, peer: Path, *, server: bool) -> Security:
+    """What lets the device of ``identity`` (a directory) and the one with the certificate ``peer`` trust each other."""
     own, pem = load_or_create(identity), peer.read_text()
     expected = ssl.PEM_cert_to_DER_cert(pem)
     context = (server_context if server else client_context)(own.certificate, own.key, pem)
@@ -61,21 +64,24 @@ async def receive(target: Path, security: Security | None) -> None:
             pass
 
     async with await serve("0.0.0.0", PORT, NetConfig(), name="target", on_session=on_session, security=security):  # noqa: S104
-        _say("ready")
+        say("ready")
         await asyncio.Event().wait()
 
 
-async def send(host: str, source: Path, security: Security | None) -> None:
-    """Send one file."""
+async def send(host: str, source: Path, security: Security | None, digest: str = NO_DIGEST) -> None:
+    """Send one file; the seconds until the target has all of it are printed.
+
+    :param digest: of the file, if the target asks for it.
+    """
     began = time.monotonic()
     async with await dial(host, PORT, NetConfig(), name="source", security=security) as session:
-        stream = await session.open_stream(StreamKind.LAYER, {"digest": "sha256:" + "0" * 64, "offset": 0})
+        stream = await session.open_stream(StreamKind.LAYER, {"digest": digest, "offset": 0})
         with source.open("rb", buffering=0) as file:
             while piece := file.read(PIECE_BYTES):
                 await stream.write(piece)
         await stream.finish()
         seconds = time.monotonic() - began
-    _say(json.dumps({"seconds": seconds, "wire_bytes": stream.wire_bytes}))
+    say(json.dumps({"seconds": seconds, "wire_bytes": stream.wire_bytes, "codecs": stream.wire_bytes_by_codec}))
 
 
 def main() -> None:
@@ -84,11 +90,11 @@ def main() -> None:
     server = command == "receive"
     names = words[: 1 if server else 2]
     rest = words[len(names) :]
-    security = _security(Path(rest[0]), Path(rest[1]), server=server) if rest else None
+    security = security_of(Path(rest[0]), Path(rest[1]), server=server) if rest else None
     if server:
         uvloop.run(receive(Path(names[0]), security))
     else:
-        uvloop.run(send(names[0], Path(names[1]), security))
+        uvloop.run(send(names[0], Path(names[1]), security, *rest[2:]))
 
 
 if __name__ == "__main__":

@@ -188,6 +188,9 @@ async def test_this_host_and_its_peers(ask: Asked) -> None:
     check_snapshot("version", await ask("GET", "/v1/version"))
     check_snapshot("identity", await ask("GET", "/v1/identity"))
     check_snapshot("invitation", await ask("POST", "/v1/invitations", {"seconds": 60}))
+    refused = await ask("PATCH", "/v1/peers/edge-x", {"name": "edge-c"})
+    check_snapshot("refusal", refused)
+    assert ("edge-b" in refused["reason"], "streamhop pair" in refused["fix"]) == (True, True)
     check_snapshot("peer", await ask("PATCH", "/v1/peers/edge-b", {"name": "edge-c"}))
     check_snapshot("peer", await ask("DELETE", "/v1/peers/edge-c"))
 

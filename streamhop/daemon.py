@@ -82,7 +82,7 @@ async def _run(config: Config) -> None:
         restores = await stack.enter_async_context(RestoreServer(config.run_dir))
         check_policies(config)
         identity = None if config.plaintext else load_or_create(config.state_dir / "identity")
-        peers = PeerDirectory(config, identity, PeerBook(config.state_dir / "peers", pinned_peers(config)))
+        peers = PeerDirectory(config, identity, PeerBook(config.state_dir / "peers", pinned_peers(config), config.name))
         for name in policies_for_nobody(config, {*config.peers, *(peer.name for peer in peers.book)}):
             log.warning("[policy.%s] is nobody's: no peer is called so here", name)
         host = Host(config, engine, journal, restores, peers, kept_content(config))

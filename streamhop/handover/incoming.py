@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from streamhop.engine.runc_state import DESCRIPTORS_FILE
 from streamhop.net import PeerSession, SessionLost
 from streamhop_protocol.errors import IntegrityError, ProtocolError, UnexpectedError
 from streamhop_protocol.held_pages import HASH_SEED_BYTES
+from streamhop_protocol.limits import CONTROL_TEXT_BYTES_MAX
 from streamhop_protocol.messages import (
     Abort,
     Aborted,
@@ -49,6 +51,7 @@ from .host import Host, MoveJournal
 from .kept import Label
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
 from .means import Means
+from .outcomes import WHY
 from .receiving import tell_held
 from .settling_here import settle_here
 from .states import Role, State
@@ -201,9 +204,7 @@ class IncomingMove:
         refusals = admit(manifest.request, replace(policy.admission, runtimes=frozenset({asked})))
         refusals += await self._means.check_as_target(self._host, manifest, policy)
         if refusals:
-            first = refusals[0]
-            more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
-            raise RefusedError(f"{first.reason}{more}", first.fix)
+            raise RefusedError.of_several(refusals)
         label = Label(self._peer_reference, manifest.container, manifest.image.id)
         await in_worker(self._host.kept.begin, self._spool, label)
         async with self._host.images:
@@ -474,6 +475,7 @@ class IncomingMove:
             await self._settle()
             if self._pending is not None and not self._is_open():
                 self._pending.discard()
+            await self._note_why(error)
         except EXPECTED as trouble:
             # What is said to the source must be on disk. It asks again, and this host goes on clearing up.
             log.error("move %s: clearing up failed: %s", self.id.hex()[:8], plain(trouble))
@@ -484,6 +486,12 @@ class IncomingMove:
             return
         with contextlib.suppress(SessionLost):
             await self._session.send(self._last_word(before, failure, error))
+
+    async def _note_why(self, error: MoveError) -> None:
+        """For whoever asks this host; without it the move is as over as with it."""
+        if self.state in (State.ABORTED, State.REFUSED):
+            with contextlib.suppress(sqlite3.Error):
+                await self._journal.note(**{WHY: error.as_json()})
 
     async def _settle(self) -> None:
         if self.state is None:
@@ -513,8 +521,16 @@ class IncomingMove:
             return Aborted(move=move, epoch=epoch)
         if state is State.OWNED:
             return StateMessage(move=move, epoch=epoch, state=State.REFUSED.value)
-        kind = Refuse if state is None else Failed
-        return kind(move=move, epoch=epoch, code=error.code, reason=error.reason[:1000], fix=error.fix[:1000])
+        reason, fix = _prose(error.reason), _prose(error.fix)
+        if state is not None:
+            return Failed(move=move, epoch=epoch, code=error.code, reason=reason, fix=fix)
+        others = [[_prose(other.reason), _prose(other.fix)] for other in error.others]
+        return Refuse(move=move, epoch=epoch, code=error.code, reason=reason, fix=fix, others=others or None)
+
+
+def _prose(text: str) -> str:
+    """As much of ``text`` as a message may hold."""
+    return text.encode("utf-8", "replace")[:CONTROL_TEXT_BYTES_MAX].decode("utf-8", "ignore")
 
 
 def _worth_keeping(failure: BaseException) -> bool:

@@ -138,7 +138,7 @@ class OutgoingMove:
         try:
             session = await self._host.peers.dial(self._peer, self._host.config.connections, self._limit_bytes_per_s)
         except UntrustedError as error:
-            raise UnpairedError(f"{self._peer.name}: {error}", "pair the two hosts: streamhop pair") from error
+            raise UnpairedError(f"{self._peer.name}: {error}") from error
         except EXPECTED as error:
             places = ", ".join(map(str, self._peer.addresses))
             where = self._peer.name if self._peer.name == places else f"{self._peer.name} ({places})"
@@ -146,7 +146,7 @@ class OutgoingMove:
                 f"{where} cannot be reached: {plain(error)}",
                 "check that streamhop runs there and listens on that address"
                 if self._peer.name != places
-                else "it is none of the peers in the configuration, so it was taken for an address",
+                else f"it is no peer's name, so it was taken for an address; {self._host.peers.known_names()}",
             ) from error
         self.connected = True
         async with session:

@@ -38,11 +38,18 @@ _WHERE = {
 @click.argument("container")
 @click.argument("peer", metavar="PEER[:NEWNAME]")
 @click.option("--max-downtime", type=Duration(), help="Freeze when the prediction is below. [default: 500ms]")
-@click.option("--max-rounds", type=click.IntRange(1, 100), help="Most rounds of pre-copy. [default: 8]")
+@click.option(
+    "--max-rounds", type=click.IntRange(1, 100), help="Most rounds of pre-copy. [default: 8; 40 with --auto-converge]"
+)
 @click.option(
     "--on-no-converge",
     type=click.Choice(["go", "abort"]),
     help="What to do if the target cannot be met. [default: abort if --max-downtime is given, else go]",
+)
+@click.option(
+    "--auto-converge",
+    is_flag=True,
+    help="Slow the container down, step by step, while its memory changes faster than the link carries it.",
 )
 @click.option(
     "--limit",
@@ -71,6 +78,7 @@ def migrate(
     reconnect: float | None,
     wait_healthy: float | None,
     *,
+    auto_converge: bool,
     detach: bool,
     form: str,
 ) -> None:
@@ -88,6 +96,7 @@ def migrate(
         "max_downtime_s": max_downtime,
         "max_rounds": max_rounds,
         "on_no_converge": on_no_converge,
+        "auto_converge": auto_converge,
         "limit_bytes_per_s": limit,
         "reconnect_s": reconnect,
         "wait_healthy_s": wait_healthy,

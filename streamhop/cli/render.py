@@ -66,6 +66,10 @@ class PlainProgress:
                     f"{event['seconds']:.2f} s; predicted downtime {event['predicted_downtime_s']:.2f} s: "
                     f"{event['reason']}"
                 )
+            case "throttle" if event["percent"]:
+                line = f"the container does without {event['percent']} % of its CPU"
+            case "throttle":
+                line = "the container has its CPU back"
             case "remark":
                 line = event["text"]
             case "progress" if event["at_s"] >= self._told_at + SILENCE_S_MAX:
@@ -161,6 +165,9 @@ def report_table(report: dict[str, Any]) -> Table:
         ("memory on the wire while frozen", size(sent["memory_final"])),
         ("all on the wire", size(sent["wire"])),
     ]
+    if report["throttle_percent_max"]:
+        figure = f"{report['throttle_percent_max']} % for {report['throttled_s']:.1f} s"
+        rows.insert(3, ("CPU that it did without, at most", figure))
     for what, figure in rows:
         table.add_row(what, figure)
     return table

@@ -84,6 +84,7 @@ _MOVE_FIELDS = frozenset(
         "max_downtime_s",
         "max_rounds",
         "on_no_converge",
+        "auto_converge",
         "limit_bytes_per_s",
         "reconnect_s",
         "wait_healthy_s",
@@ -125,6 +126,9 @@ def move_request_from_json(body: Any) -> MoveRequest:
     unmet = body.get("on_no_converge")
     if unmet not in (None, "go", "abort"):
         raise ConfigError("on_no_converge must be 'go' or 'abort'")
+    slows_down = body.get("auto_converge", False)
+    if not isinstance(slows_down, bool):
+        raise ConfigError("auto_converge must be true or false")
     limit = body.get("limit_bytes_per_s")
     if limit is not None:
         check_limit(limit, "limit_bytes_per_s")
@@ -135,6 +139,7 @@ def move_request_from_json(body: Any) -> MoveRequest:
         downtime_s_max=_seconds(body, "max_downtime_s"),
         rounds_max=rounds,
         on_no_converge=unmet,
+        auto_converge=slows_down,
         limit_bytes_per_s=limit,
         reconnect_s=_seconds(body, "reconnect_s", zero=True),
         healthy_s_max=_seconds(body, "wait_healthy_s"),

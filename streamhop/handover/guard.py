@@ -1,4 +1,4 @@
-"""A process beside the daemon that lets a frozen container go on if the daemon dies before the point of commitment.
+"""A process beside the daemon that lets a container go on, frozen or slowed down, if the daemon dies before it is away.
 
 :mod:`.guard_process` waits for the end of its standard input. The daemon's last word there dismisses it; without one
 the daemon is gone, and the guard does what :mod:`.taking_over` says.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamhop.config import Config
+from streamhop.engine.cpu_quota import CpuQuotas
 from streamhop.engine.docker import Engine
 from streamhop.engine.restores import RestoreServer
 from streamhop.peering import PeerDirectory
@@ -52,6 +53,7 @@ class Host:
     image_loads: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while an image is loaded: the next move of the same image then finds it."""
     boot: str = field(default_factory=current_boot)
+    cpu: CpuQuotas = field(default_factory=CpuQuotas)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the daemon ends: nothing new begins, and a cancel is nobody's wish."""
 

@@ -15,6 +15,7 @@ from streamhop.telemetry.events import EventLog
 
 from .background import Background
 from .concurrency import concluded
+from .converging import ROUNDS_MAX as CONVERGING_ROUNDS_MAX
 from .errors import InDoubtError, MoveError, PreflightError, StillFrozenError
 from .failures import EXPECTED, as_move_error, of_cancel, plain
 from .health import GOOD, UNKNOWN, health_at_target
@@ -24,7 +25,7 @@ from .move_ids import new_move_id
 from .operation_log import KeptOperation
 from .outgoing import OutgoingMove
 from .policy import Costs, PolicyOptions, learn_factor
-from .preflight import SourceContainer, find_container
+from .preflight import SourceContainer, check_cpu_quota, find_container
 from .reconnecting import move_with_reconnects
 from .report import Tally
 from .settlements import Settlements
@@ -59,6 +60,8 @@ class MoveRequest:
     downtime_s_max: float | None = None
     rounds_max: int | None = None
     on_no_converge: str | None = None
+    auto_converge: bool = False
+    """Whether the container may be slowed down so that it can be moved at all."""
     limit_bytes_per_s: float | None = None
     reconnect_s: float | None = None
     healthy_s_max: float | None = None
@@ -70,9 +73,10 @@ class MoveRequest:
         unmet = self.on_no_converge or ("go" if self.downtime_s_max is None else "abort")
         return PolicyOptions(
             downtime_s_max=self.downtime_s_max or default.downtime_s_max,
-            rounds_max=self.rounds_max or default.rounds_max,
+            rounds_max=self.rounds_max or (CONVERGING_ROUNDS_MAX if self.auto_converge else default.rounds_max),
             seconds_max=seconds_max,
             abort_if_unmet=unmet == "abort",
+            auto_converge=self.auto_converge,
         )
 
 
@@ -218,6 +222,8 @@ class Operations:
         self._leaving.add(found["Id"])
         try:
             container = await self._means.check_as_source(self._host, found, request.new_name)
+            if request.auto_converge:
+                await check_cpu_quota(self._host, container)
             return await self._hand_over(operation, container, peer, tally)
         finally:
             self._leaving.discard(found["Id"])

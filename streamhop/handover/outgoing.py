@@ -36,6 +36,7 @@ from streamhop_protocol.messages import (
 )
 from streamhop_protocol.messages import State as StateMessage
 
+from .braking import Brake
 from .concurrency import concluded, uninterrupted
 from .dialogue import Dialogue
 from .errors import (
@@ -124,6 +125,7 @@ class OutgoingMove:
         self._costs = costs or Costs()
         self._journal = MoveJournal(host.journal, self.id, Role.SOURCE, epoch)
         self._retreat = Retreat(host, self._journal, self.id, epoch, container.id, events)
+        self._brake = Brake(host, self._journal, container, options, events, tally)
         self.connected = False
         """Whether the peer was reached."""
 
@@ -184,7 +186,7 @@ class OutgoingMove:
     @property
     def may_be_repeated(self) -> bool:
         """Whether, after it failed, the container runs here as before and another attempt can be made."""
-        return self._journal.state in (None, State.ABORTED)
+        return self._journal.state in (None, State.ABORTED) and self._retreat.complete
 
     def report(self) -> dict[str, Any]:
         """What a finished move tells the user."""
@@ -254,7 +256,8 @@ class OutgoingMove:
                 while True:
                     rounds.append(await precopy.round())
                     await check_still_runs(self._host.engine, self._container.id, self._container.init_pid)
-                    verdict = self._judge(session, rounds, time.monotonic() - began)
+                    verdict = self._judge(session, rounds, time.monotonic() - began, alone=layers.done())
+                    await self._brake.apply()
                     if verdict.decision is Decision.GIVE_UP:
                         raise _unmet(verdict, self._options.downtime_s_max)
                     if verdict.decision is Decision.FREEZE:
@@ -278,7 +281,7 @@ class OutgoingMove:
         await layers
         await _ready(warm)
 
-    def _judge(self, session: PeerSession, rounds: Sequence[RoundResult], elapsed_s: float) -> Verdict:
+    def _judge(self, session: PeerSession, rounds: Sequence[RoundResult], elapsed_s: float, *, alone: bool) -> Verdict:
         manifest = self._container.manifest
         bandwidth = session.goodput_bytes_per_s or 0.0
         predicted = predict_downtime(
@@ -292,7 +295,7 @@ class OutgoingMove:
         self._tally.usual_fixed_s = predict_downtime(
             0.0, bandwidth, session.rtt_s or 0.0, manifest.memory_bytes, Costs()
         ).fixed_s
-        verdict = decide(rounds, predicted, self._options, elapsed_s)
+        verdict = self._brake.judge(decide(rounds, predicted, self._options, elapsed_s), rounds, alone=alone)
         number = len(rounds) - 1
         self._tally.add_round(number, rounds[-1], verdict)
         self._events.emit("round", **self._tally.rounds[-1], link_bytes_per_s=round(bandwidth))
@@ -330,6 +333,7 @@ class OutgoingMove:
             if not await uninterrupted(freeze(engine, container.id, container.init_pid)):
                 await self._journal.note(paused_by_others=True)
                 raise paused_by_others()
+            await self._brake.release()
             self._phase("dump")
             processes = await self._means.processes(container.init_pid)
             async with asyncio.TaskGroup() as frozen:

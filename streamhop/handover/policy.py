@@ -22,6 +22,9 @@ class PolicyOptions:
     abort_if_unmet: bool = False
     """End the move instead of freezing when the downtime target cannot be met."""
 
+    auto_converge: bool = False
+    """Slow the container down where rounds do not shrink what is left; see :mod:`.converging`."""
+
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:
@@ -108,6 +111,8 @@ class Verdict:
     decision: Decision
     predicted: Prediction
     reason: str
+    stalled: bool = False
+    """Whether it rests on nothing but rounds that no longer shrink what is left."""
 
     @property
     def predicted_downtime_s(self) -> float:
@@ -136,8 +141,7 @@ def predict_final_wire_bytes(rounds: Sequence[RoundResult], page_bytes: int) -> 
     are all sent in the end.
     """
     last = rounds[-1]
-    ratio = last.wire_bytes / last.raw_bytes if last.raw_bytes else 0.5
-    deferred = last.deferred_pages * page_bytes * ratio
+    deferred = deferred_wire_bytes(last, page_bytes)
     if len(rounds) < 2:
         return last.wire_bytes + deferred
     before = rounds[-2]
@@ -145,6 +149,12 @@ def predict_final_wire_bytes(rounds: Sequence[RoundResult], page_bytes: int) -> 
         return deferred
     lasted = last.seconds / before.seconds if before.seconds > 0 else last.seconds
     return min(last.wire_bytes * lasted, float(rounds[0].wire_bytes)) + deferred
+
+
+def deferred_wire_bytes(result: RoundResult, page_bytes: int) -> float:
+    """What the pages that a round has put off will take on the wire."""
+    ratio = result.wire_bytes / result.raw_bytes if result.raw_bytes else 0.5
+    return result.deferred_pages * page_bytes * ratio
 
 
 def predict_downtime(
@@ -188,5 +198,5 @@ def decide(
     if len(rounds) >= 3:
         sizes = [max(1, r.wire_bytes) for r in rounds[-3:]]
         if sizes[1] > _SHRINK_MIN * sizes[0] and sizes[2] > _SHRINK_MIN * sizes[1]:
-            return verdict(enough, "more rounds no longer shrink what is left")
+            return Verdict(enough, predicted, "more rounds no longer shrink what is left", stalled=True)
     return verdict(Decision.CONTINUE, "another round shrinks what is left")

@@ -32,10 +32,11 @@ from .errors import (
     PreflightError,
     StillFrozenError,
 )
+from .failures import plain
 from .host import Host
 from .journal import Record
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
-from .states import State
+from .states import OWES_CPU, State
 from .target_policy import TargetPolicy
 
 PROCESSES_MAX = 4096
@@ -88,6 +89,8 @@ def _refuse_unsettled(record: Record) -> None:
         raise PreflightError("it is being moved already", "wait for that move, or cancel it")
     if record.details.get("owes_settling_in"):
         raise PreflightError("it has just come from another host, and is not settled in yet", "try again in a moment")
+    if record.details.get(OWES_CPU):
+        raise PreflightError("an earlier move of it has its CPU quota yet to give back", "try again in a moment")
 
 
 async def check_as_source(host: Host, found: dict[str, Any], new_name: str | None) -> SourceContainer:
@@ -141,6 +144,19 @@ async def check_as_source(host: Host, found: dict[str, Any], new_name: str | Non
             request=creation_request(found, new_name=new_name, runtime=host.config.runtime_name),
         ),
     )
+
+
+async def check_cpu_quota(host: Host, container: SourceContainer) -> None:
+    """Whether the container can be slowed down while it is moved.
+
+    :raises PreflightError: its CPU quota cannot be lowered here.
+    """
+    try:
+        await asyncio.to_thread(host.cpu.find, container.id, container.init_pid)
+    except OSError as error:
+        raise PreflightError(
+            f"its CPU quota cannot be lowered: {plain(error)}", "move it without --auto-converge"
+        ) from error
 
 
 async def check_still_runs(engine: Engine, container: str, init_pid: int) -> None:

@@ -28,6 +28,12 @@ class Tally:
     """Blocks of files likewise."""
 
     reconnects: int = 0
+    throttle_percent_max: int = 0
+    """Of its CPU that the container did without, at most."""
+
+    throttled_s: float = 0.0
+    """How long it did without some."""
+
     wire_bytes: int = 0
     downtime_s: float | None = None
     """None if the peer said too late that it runs there to tell."""
@@ -89,6 +95,8 @@ class Tally:
             "pages_held": self.pages_held,
             "blocks_held": self.blocks_held,
             "reconnects": self.reconnects,
+            "throttle_percent_max": self.throttle_percent_max,
+            "throttled_s": round(self.throttled_s, 4),
             "timeline": self.timeline.phases(),
             "target_timeline": self.target_timings,
             "health": None,
@@ -111,6 +119,8 @@ def report_without_figures(names: tuple[str, str], source: str, target: str) -> 
         "pages_held": None,
         "blocks_held": None,
         "reconnects": None,
+        "throttle_percent_max": None,
+        "throttled_s": None,
         "timeline": [],
         "target_timeline": {},
         "health": None,

@@ -44,6 +44,8 @@ class Retreat:
         """When the container was frozen, by the monotonic clock."""
         self.runs_there = False
         """Whether the target has said so: then there is no way back."""
+        self.complete = True
+        """Whether nothing of what was done is yet to be undone here."""
 
     @property
     def _released(self) -> bool:
@@ -64,6 +66,7 @@ class Retreat:
         self._events.emit("remark", text="aborting")
         log.warning("move %s is aborted: %s", self._move.hex()[:8], error.reason)
         trouble = await self._undo()
+        self.complete = trouble is None
         if self._released:
             # GO was promised, though the promise seemed to fail.
             return _in_doubt(error, self._move)

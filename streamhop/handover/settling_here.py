@@ -17,10 +17,11 @@ from streamhop.engine.docker import EngineError, NotFound
 
 from .brought_images import give_back
 from .concurrency import in_worker
+from .cpu_debts import give_back as give_back_cpu
 from .host import Host, MoveJournal
 from .journal import Record
 from .source_actions import allow_restart, thaw
-from .states import LOST, Role, State
+from .states import LOST, OWES_CPU, Role, State
 from .target_actions import has_started, provisional_name, remove_never_started
 
 log = logging.getLogger("streamhop.handover")
@@ -79,6 +80,10 @@ async def _settle_source(host: Host, record: Record, journal: MoveJournal) -> No
             # While the debt is on record; what could not be removed is tried again below.
             await remove_tree(host.dump_dir(record.move))
         await journal.note(owes_thaw=False)
+    if debt := record.details.get(OWES_CPU):
+        # In any state: whether the container goes on here or is about to go, it has no use for a lower one.
+        await in_worker(give_back_cpu, host.cpu, debt)
+        await journal.note(**{OWES_CPU: None})
     if journal.state in (State.ABORTED, State.DONE):
         await remove_tree(host.dump_dir(record.move))
 

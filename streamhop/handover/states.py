@@ -51,9 +51,13 @@ RESTING = {
 }
 """States in which a side has nothing to do or to ask, debts apart."""
 
-DEBTS = ("owes_thaw", "owes_abort", "owes_finish", "owes_settling_in", "owes_removal")
+OWES_CPU = "owes_cpu"
+"""A debt, see :data:`DEBTS`: what :mod:`.cpu_debts` wrote down before the container's CPU quota was lowered."""
+
+DEBTS = (OWES_CPU, "owes_thaw", "owes_abort", "owes_finish", "owes_settling_in", "owes_removal")
 """Details of a record that say what is still owed:
 
+* ``owes_cpu`` (source, any state): the container's CPU quota may still be lowered.
 * ``owes_thaw`` (source, ABORTED): the container may still be frozen, its gate closed, its restart policy ``no``.
 * ``owes_abort`` (source, ABORTED): the target may not know, and may hold a restored image behind its gate.
 * ``owes_finish`` (source, DONE): the target may not know that the copy here is gone.

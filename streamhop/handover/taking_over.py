@@ -1,7 +1,7 @@
 """What a guard does when its daemon is gone: what the daemon would do at its next start, see :mod:`.settling_here`.
 
-ABORTED is made durable, then the container is thawed. A container that was released is not touched: then only the
-peer's word counts.
+ABORTED is made durable, then the container is thawed, and has the CPU quota back that it had. A container that was
+released is not thawed: then only the peer's word counts.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from streamhop.peering import PeerDirectory
 
 from .failures import EXPECTED, plain
 from .host import Host, kept_content
-from .journal import Journal
+from .journal import Journal, Record
 from .settling_here import settle_here
-from .states import Role, State
+from .states import OWES_CPU, Role, State
 
 log = logging.getLogger("streamhop.guard")
 
@@ -37,10 +37,15 @@ async def take_over(host: Host, move: bytes) -> None:
     :raises EngineError: Docker would not; repeat it. So too for the others that :func:`settle_here` raises.
     """
     record = await asyncio.to_thread(host.journal.latest, move, Role.SOURCE)
-    if record is None or not (record.state is State.FREEZING or record.details.get("owes_thaw")):
+    if record is None or not _left_changed(record):
         return
     log.warning("move %s: the daemon is gone, the container goes on here", move.hex()[:8])
     await settle_here(host, record)
+
+
+def _left_changed(record: Record) -> bool:
+    """Whether the container may be frozen, or slowed down."""
+    return record.state is State.FREEZING or bool(record.details.get("owes_thaw") or record.details.get(OWES_CPU))
 
 
 def take_over_alone(journal_path: str, run_dir: str, move: bytes) -> int:
@@ -55,7 +60,7 @@ async def keep_taking_over(host: Host, move: bytes) -> int:
         try:
             await take_over(host, move)
         except EXPECTED as error:
-            log.error("move %s: the container could not be thawed yet: %s", move.hex()[:8], plain(error))
+            log.error("move %s: the container could not be given back yet: %s", move.hex()[:8], plain(error))
             await asyncio.sleep(RETRY_S)
         else:
             return 0

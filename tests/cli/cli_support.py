@@ -38,6 +38,8 @@ REPORT: dict[str, Any] = {
         "by_codec": {"zstd": 5},
     },
     "predicted_downtime_s": 0.25,
+    "throttle_percent_max": 0,
+    "throttled_s": 0.0,
     "layers_sent": 1,
     "layers_reused": 2,
     "timeline": [],

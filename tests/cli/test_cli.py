@@ -32,6 +32,7 @@ def test_a_move_prints_its_table_on_stdout_and_its_progress_on_stderr(daemon: Fa
             "max_downtime_s": 0.75,
             "max_rounds": 3,
             "on_no_converge": None,
+            "auto_converge": False,
             "reconnect_s": None,
             "wait_healthy_s": None,
             "limit_bytes_per_s": None,

@@ -177,6 +177,8 @@ async def test_errors_are_json_with_a_reason(
         {"wait_healthy_s": "30s"},
         {"max_rounds": 1.5},
         {"on_no_converge": "wait"},
+        {"auto_converge": "yes"},
+        {"auto_converge": None},
         {"limit_bytes_per_s": "20mbit"},
         {"limit_bytes_per_s": 39_999},
         {"limit_bytes_per_s": True},
@@ -194,3 +196,12 @@ def test_a_target_the_user_named_is_kept_and_the_default_is_aimed_at() -> None:
     assert named.policy(9.0).abort_if_unmet
     assert not default.policy(9.0).abort_if_unmet
     assert default.policy(9.0).seconds_max == 9.0
+
+
+def test_a_container_is_slowed_down_only_when_asked_and_then_has_more_rounds() -> None:
+    asked = move_request_from_json({"container": "c", "peer": "p", "auto_converge": True}).policy(9.0)
+    bounded = move_request_from_json({"container": "c", "peer": "p", "auto_converge": True, "max_rounds": 5})
+    default = move_request_from_json({"container": "c", "peer": "p"}).policy(9.0)
+    assert (asked.auto_converge, default.auto_converge) == (True, False)
+    assert asked.rounds_max > default.rounds_max
+    assert bounded.policy(9.0).rounds_max == 5

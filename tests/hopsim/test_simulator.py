@@ -144,6 +144,11 @@ def does_not_settle_debts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "unsettled", lambda _: [])
 
 
+def keeps_the_container_slow(patch: pytest.MonkeyPatch) -> None:
+    """A source that forgets the CPU quota of a container that was slowed down for a move that failed."""
+    patch.setattr(settling_here, "give_back_cpu", lambda *_: None)
+
+
 @pytest.mark.parametrize(
     ("mutate", "complaint", "needs"),
     [
@@ -155,6 +160,7 @@ def does_not_settle_debts(patch: pytest.MonkeyPatch) -> None:
         (lets_dockerd_restart_the_source, "two copies run|rollback", None),
         (forgets_what_got_go, "rollback|last complete copy", None),
         (does_not_settle_debts, "no rest", None),
+        (keeps_the_container_slow, "left slowed down", None),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

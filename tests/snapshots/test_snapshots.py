@@ -123,7 +123,7 @@ def judged(tally: Tally, events: EventLog) -> None:
     session: Any = SimpleNamespace(goodput_bytes_per_s=2_500_000.0, rtt_s=0.05)
     peer: Any = None
     move = OutgoingMove(host, GONE, container, peer, PolicyOptions(), events, tally)
-    move._judge(session, [ROUND], 0.5)
+    move._judge(session, [ROUND], 0.5, alone=True)
 
 
 def test_results() -> None:
@@ -148,9 +148,10 @@ async def test_events(monkeypatch: pytest.MonkeyPatch) -> None:
     await counted.write(b"x")
     await counted.finish()
     judged(Tally(), events)
-    # These two have no function of their own.
+    # These have no function of their own.
     events.emit("phase", phase="pre-copy")
     events.emit("remark", text="aborting")
+    events.emit("throttle", percent=20)
     operation = operations.Operation(operations.MoveRequest("web", "edge-b"), log=events)
     operation.end(RefusedError("no room").as_json())
     seen = {event["event"]: event async for event in events.follow()}

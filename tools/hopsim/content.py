@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -29,6 +30,12 @@ from .service import Image
 from .world import World
 
 IMAGE_NAME = "counter:1"
+
+MEMORY_BYTES = 1_000_000
+"""All that the service has, as it is on the wire."""
+
+MODERATE_GROWTH = 0.01
+"""How many times as much as a round sent gets dirty meanwhile, usually."""
 
 
 @functools.cache
@@ -110,7 +117,8 @@ class SimulatedMeans(Means):
         await self._step("dumped")
 
     def sender(self, session: Any, engine: Any, seed: int, trees: Any, tally: Any, events: Any) -> Any:
-        return _Sender(self._world, cast("End", session), self._images, self._faults)
+        growth = self._docker.dirt_growth if self._docker.dirties_fast else lambda: MODERATE_GROWTH
+        return _Sender(self._world, cast("End", session), self._images, self._faults, growth)
 
     async def check_as_target(self, host: Host, manifest: Manifest, policy: TargetPolicy) -> list[Refusal]:
         await self._step("preflight")
@@ -149,11 +157,26 @@ class _Checkpoint:
 
 
 class _Sender:
-    def __init__(self, world: World, session: End, images: Mapping[Path, Image], faults: set[str]) -> None:
+    """Sends the service.
+
+    :param growth: how many times as much as a round sent gets dirty meanwhile.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        session: End,
+        images: Mapping[Path, Image],
+        faults: set[str],
+        growth: Callable[[], float],
+    ) -> None:
         self._world = world
         self._session = session
         self._images = images
         self._faults = faults
+        self._growth = growth
+        self._left_bytes = MEMORY_BYTES
+        self._link = asyncio.Lock()
 
     async def layers(self, _: ImageDescription, wanted: frozenset[str], offsets: Mapping[str, int]) -> None:
         if wanted:
@@ -166,8 +189,13 @@ class _Sender:
         return group.create_task(self._round_arrives(number))
 
     async def _round_arrives(self, number: int) -> RoundSize:
-        await self._session.transfer(("memory", None), self._world.lasts(0.3 if number == 0 else 0.05))
-        size = 100000 if number == 0 else 1000
+        size = self._left_bytes
+        steady = self._growth() > MODERATE_GROWTH
+        usual_s = self._world.lasts(0.3 if number == 0 else 0.05)
+        # The prediction looks at how long rounds take: these pass one after the other, at the same rate all the time.
+        async with self._link if steady else contextlib.nullcontext():
+            await self._session.transfer(("memory", None), 0.3 * size / MEMORY_BYTES if steady else usual_s)
+        self._left_bytes = min(MEMORY_BYTES, max(1000, int(size * self._growth())))
         return RoundSize(10, 0, size, size)
 
     def cut_round(self) -> None:

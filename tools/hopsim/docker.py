@@ -24,6 +24,9 @@ OURS = "streamhop"
 
 BEFORE, AFTER = "before", "after"
 
+OWN_QUOTA_US = 150_000
+"""What every container may run in 100 ms, when nobody has slowed it down."""
+
 
 class Container:
     """One container of one host."""
@@ -41,6 +44,8 @@ class Container:
         self.gate_closed = False
         self.paused_by_user = False
         self.stopped_by_user = False
+        self.quota_us: int | None = None
+        """What the kernel has, while there is a copy; the container's own is :data:`OWN_QUOTA_US`."""
 
 
 class Docker:
@@ -55,6 +60,9 @@ class Docker:
         self.runtime = runtime
         self.live_restore = live_restore
         self.containers: dict[str, Container] = {}
+        self.dirties_fast = False
+        """Whether the services dirty memory faster than the link carries it, as long as nobody slows them down."""
+
         self.images: dict[str, str] = {}
         """ID by name."""
 
@@ -139,6 +147,7 @@ class Docker:
     def adopt_copy(self, container: Container, copy: Copy) -> None:
         """The container's processes are there."""
         container.copy = copy
+        container.quota_us = OWN_QUOTA_US
         container.pid = ord(self.host[0]) * 1000 + next(self._numbers)
         container.gate_closed = copy.stopped
         self.world.sink.update(copy, self.world.now_s)
@@ -164,6 +173,11 @@ class Docker:
         container.copy = None
         container.pid = 0
         container.gate_closed = False
+
+    def dirt_growth(self) -> float:
+        """How many times as much as the link carries the services dirty."""
+        quotas = [c.quota_us for c in self.containers.values() if c.copy is not None and c.quota_us is not None]
+        return 2.0 * min(quotas, default=OWN_QUOTA_US) / OWN_QUOTA_US
 
     def by_pid(self, pid: int) -> Container | None:
         """The container that has ``pid``."""

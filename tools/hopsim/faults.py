@@ -39,6 +39,7 @@ _KINDS: dict[str, float] = {
     "slow disk": 0.5,
     "runtime dies": 1,
     "dump fails": 0.5,
+    "quota refused": 0.5,
     "restore fails": 1,
     "corrupt": 0.5,
     "cancel": 2,
@@ -50,6 +51,7 @@ _KINDS: dict[str, float] = {
 
 _ONE_SIDED = {
     "dump fails": SOURCE,
+    "quota refused": SOURCE,
     "user pauses": SOURCE,
     "user stops": SOURCE,
     "user removes": SOURCE,
@@ -292,6 +294,10 @@ class Injector:
 
     def _dump_fails(self, _: Fault, machine: Machine, __: Machine) -> bool:
         machine.content_faults.add("dump")
+        return True
+
+    def _quota_refused(self, _: Fault, machine: Machine, __: Machine) -> bool:
+        machine.content_faults.add("quota")
         return True
 
     def _corrupt(self, _: Fault, machine: Machine, __: Machine) -> bool:

@@ -25,6 +25,7 @@ from streamhop.net import PeerSession
 from streamhop.peering import PeerTarget
 
 from .content import SimulatedMeans
+from .cpu import SimulatedCpuQuotas
 from .disk import new_database
 from .docker import Client, Docker
 from .loop import PROCESS, Process
@@ -157,7 +158,8 @@ class Machine:
             Peers(self.network, process, self.name),
         )
         boot = f"{self.name}, boot {self.boots}"
-        return Host(self.config, fakes[0], self.journal(), fakes[1], fakes[2], kept_content(self.config), boot=boot)
+        kept, cpu = kept_content(self.config), SimulatedCpuQuotas(self.docker, self.content_faults)
+        return Host(self.config, fakes[0], self.journal(), fakes[1], fakes[2], kept, boot=boot, cpu=cpu)
 
     async def _run(self, daemon: Daemon) -> None:
         """As :mod:`streamhop.daemon` runs it."""

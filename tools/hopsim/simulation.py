@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from streamhop.handover.states import Role, State
 
 from .ambient import ambient
 from .content import IMAGE_NAME, image
-from .docker import Container
+from .docker import OWN_QUOTA_US, Container
 from .faults import SOURCE, TARGET, Injector, plan
 from .machine import Daemon, Machine
 from .network import Network
@@ -66,6 +67,10 @@ class Simulation:
         self.policy = rng.choice(("no", "always", "unless-stopped", "always"))
         self.new_name = rng.choice((None, None, "renamed"))
         self.image_known = rng.random() < 0.5
+        self.slows_down = random.Random(seed ^ 0xC0DE).random() < 0.3  # noqa: S311 - the rest of the run is as it was
+        """Whether the service dirties memory faster than the link carries it, and may be slowed down for it."""
+        for machine in self.machines.values():
+            machine.docker.dirties_fast = self.slows_down
         self.results: Counter[str] = Counter()
         self.injector = Injector(self.world, self.network, self.machines, plan(self.world))
         self.operations: list[Operation] = []
@@ -169,7 +174,7 @@ class Simulation:
 
             self.injector.cancel = cancel
 
-        daemon = machine.move(MoveRequest(name, there, new_name), begun)
+        daemon = machine.move(MoveRequest(name, there, new_name, auto_converge=self.slows_down), begun)
         if daemon is not None:
             self._asked.append(daemon)
 
@@ -369,6 +374,8 @@ class Simulation:
             world.violation(f"{where} has the restart policy {container.restart}, not {self.policy}")
         if container.gate_closed:
             world.violation(f"{where} has its gate closed")
+        if container.copy is not None and container.quota_us != OWN_QUOTA_US:
+            world.violation(f"{where} is left slowed down: its quota is {container.quota_us}")
         runs = container.copy is not None and container.copy.executes
         if not runs and container.status == "paused":
             if not self.injector.user_paused:

@@ -32,7 +32,10 @@ class CpuCgroup:
 
     directory: Path
     accounting: Path
-    """The same directory, unless version 1 has the two controllers in hierarchies of their own."""
+    """The same directory, unless version 1 has the controllers in hierarchies of their own."""
+
+    freezer: Path
+    """Likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class CpuQuotas:
         mounts = (self._proc / "self" / "mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
         places = {name: _named_after(path, container) for name, path in _memberships(groups)}
         directory = _directory(mounts, places, "cpu")
-        found = CpuCgroup(directory, _directory(mounts, places, "cpuacct"))
+        found = CpuCgroup(directory, _directory(mounts, places, "cpuacct"), _directory(mounts, places, "freezer"))
         self.read(directory)
         self.used_s(found)
         limit = _limit(directory)
@@ -118,6 +121,15 @@ class CpuQuotas:
             return int(statistics["usage_usec"]) / 1e6
         except KeyError:
             raise CpuQuotaError(f"{cgroup.accounting / 'cpu.stat'} does not say how much CPU was used") from None
+
+    def freezing(self, cgroup: CpuCgroup) -> bool:
+        """Whether somebody has begun to freeze the container, and it cannot do much any more.
+
+        :raises FileNotFoundError: the cgroup is gone.
+        """
+        if _limit(cgroup.directory).name == _LIMIT_V1:
+            return _text(cgroup.freezer / "freezer.state") != "THAWED"
+        return _text(cgroup.freezer / "cgroup.freeze") == "1"
 
 
 def _limit(directory: Path) -> Path:

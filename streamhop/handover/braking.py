@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -21,13 +24,15 @@ from .preflight import SourceContainer
 from .report import Tally
 from .states import OWES_CPU
 
+FREEZING_LOOKED_AT_S = 0.002
+
 log = logging.getLogger("streamhop.handover")
 
 
 class Brake:
     """The brake of one attempt to move a container. Without ``auto_converge`` it does nothing.
 
-    After each round: :meth:`judge`, then :meth:`apply`; at the freeze :meth:`release`. What an attempt that ends
+    After each round: :meth:`judge`, then :meth:`apply`; around the freeze :meth:`released`. What an attempt that ends
     otherwise leaves is given back by :mod:`.settling_here`.
 
     :param journal: of the attempt.
@@ -98,8 +103,32 @@ class Brake:
         self._tally.throttle_percent_max = max(self._tally.throttle_percent_max, self._applied_percent)
         self._events.emit("throttle", percent=self._applied_percent)
 
+    @asynccontextmanager
+    async def released(self) -> AsyncIterator[None]:
+        """Give the container its CPU back while it is frozen within the context.
+
+        Not before: it would dirty memory at its full speed. Nor only afterwards: a process has to run once more to be
+        frozen, and waits for that for up to several periods, longer than runc does.
+        """
+        easing = asyncio.ensure_future(self._ease())
+        try:
+            yield
+        finally:
+            easing.cancel()
+            await asyncio.wait({easing})
+        await self.release()
+
+    async def _ease(self) -> None:
+        """Give the quota back as soon as the freeze has begun. :meth:`release` does it again, and writes it down."""
+        if self._debt is None or self._cgroup is None:
+            return
+        with contextlib.suppress(OSError):
+            while not await in_worker(self._host.cpu.freezing, self._cgroup):  # noqa: ASYNC110 - only the kernel knows
+                await asyncio.sleep(FREEZING_LOOKED_AT_S)
+            await in_worker(give_back, self._host.cpu, self._debt)
+
     async def release(self) -> None:
-        """Give the container its CPU back, which is frozen now: it can dirty nothing, and the dump finds its own quota.
+        """Give the container its CPU back, which is frozen now: the dump finds its own quota.
 
         What cannot be given back stays owed.
         """

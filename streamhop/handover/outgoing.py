@@ -330,10 +330,10 @@ class OutgoingMove:
         async with self._frozen_no_longer_than_bearable(), asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch_silence(session))
             # Not cut short: a pause that Docker is still about could take effect after the thaw.
-            if not await uninterrupted(freeze(engine, container.id, container.init_pid)):
-                await self._journal.note(paused_by_others=True)
-                raise paused_by_others()
-            await self._brake.release()
+            async with self._brake.released():
+                if not await uninterrupted(freeze(engine, container.id, container.init_pid)):
+                    await self._journal.note(paused_by_others=True)
+                    raise paused_by_others()
             self._phase("dump")
             processes = await self._means.processes(container.init_pid)
             async with asyncio.TaskGroup() as frozen:

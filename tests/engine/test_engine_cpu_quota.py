@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,11 +44,12 @@ class Tree:
 
 def version_1(root: Path, *, quota: str = "-1", together: bool = False) -> Tree:
     names = ("cpu,cpuacct",) if together else ("cpu", "cpuacct")
-    tree = Tree(root, dict.fromkeys((*names, "memory"), f"/docker/{ID}"))
+    tree = Tree(root, dict.fromkeys((*names, "freezer"), f"/docker/{ID}"))
     cpu, accounting = tree.directories[names[0]], tree.directories[names[-1]]
     (cpu / "cpu.cfs_quota_us").write_text(f"{quota}\n")
     (cpu / "cpu.cfs_period_us").write_text("100000\n")
     (accounting / "cpuacct.usage").write_text("2500000000\n")
+    (tree.directories["freezer"] / "freezer.state").write_text("THAWED\n")
     return tree
 
 
@@ -53,6 +57,7 @@ def version_2(root: Path, *, limit: str = "max 100000", place: str = f"/system.s
     tree = Tree(root, {"": place})
     (tree.directories[""] / "cpu.max").write_text(f"{limit}\n")
     (tree.directories[""] / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 1\n")
+    (tree.directories[""] / "cgroup.freeze").write_text("0\n")
     return tree
 
 
@@ -91,7 +96,8 @@ def test_a_quota_of_the_containers_own_is_read_with_its_period(tmp_path: Path) -
 
 
 def test_only_a_part_of_the_hierarchy_may_be_mounted(tmp_path: Path) -> None:
-    tree = Tree(tmp_path, {"cpu": f"/lab/host/docker/{ID}", "cpuacct": f"/lab/host/docker/{ID}"}, mounted="/lab/host")
+    places = dict.fromkeys(("cpu", "cpuacct", "freezer"), f"/lab/host/docker/{ID}")
+    tree = Tree(tmp_path, places, mounted="/lab/host")
     (tree.directories["cpu"] / "cpu.cfs_quota_us").write_text("-1")
     (tree.directories["cpu"] / "cpu.cfs_period_us").write_text("100000")
     (tree.directories["cpuacct"] / "cpuacct.usage").write_text("0")
@@ -133,3 +139,59 @@ def test_a_cgroup_that_is_gone_is_a_file_that_is_not_there(tmp_path: Path) -> No
     for act in (lambda: CpuQuotas().read(tmp_path / "gone"), lambda: CpuQuotas().write(tmp_path / "gone", 1000)):
         with pytest.raises(FileNotFoundError):
             act()
+
+
+# -- this host's kernel ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def group() -> Iterator[str]:
+    """The name of a cgroup of this host that has a process, in each hierarchy that counts or bounds CPU."""
+    name = secrets.token_hex(32)
+    mounts = Path("/sys/fs/cgroup")
+    unified = (mounts / "cgroup.controllers").exists()
+    roots = [mounts] if unified else [mounts / kind for kind in ("cpu", "cpuacct", "freezer")]
+    # Both names may stand for one hierarchy.
+    directories = [root / name for root in dict.fromkeys(root.resolve() for root in roots)]
+    for directory in directories:
+        directory.mkdir()
+    try:
+        yield name
+    finally:
+        for directory in directories:
+            if directory.exists():
+                directory.rmdir()
+
+
+def test_a_freeze_that_has_begun_is_seen(tmp_path: Path) -> None:
+    one, two = version_1(tmp_path / "1"), version_2(tmp_path / "2")
+    for tree, name, begun in ((one, "freezer.state", "FREEZING"), (two, "cgroup.freeze", "1")):
+        found = tree.quotas.find(ID, INIT)
+        assert not tree.quotas.freezing(found)
+        (found.freezer / name).write_text(f"{begun}\n")
+        assert tree.quotas.freezing(found)
+
+
+@pytest.mark.root
+def test_the_kernel_takes_and_tells_what_is_written(group: str) -> None:
+    quotas = CpuQuotas()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            for directory in Path("/sys/fs/cgroup").glob(f"**/{group}"):
+                (directory / "cgroup.procs").write_text(str(process.pid))
+            found = quotas.find(group, process.pid)
+            before = quotas.read(found.directory)
+            assert before.quota_us is None
+            assert quotas.used_s(found) >= 0
+            assert not quotas.freezing(found)
+            quotas.write(found.directory, 1000)
+            assert quotas.read(found.directory) == CpuQuota(1000, before.period_us)
+            with pytest.raises(OSError, match="Invalid argument"):
+                quotas.write(found.directory, 999)
+            quotas.write(found.directory, None)
+            assert quotas.read(found.directory) == before
+        finally:
+            process.kill()
+    found.directory.rmdir()
+    with pytest.raises(FileNotFoundError):
+        quotas.read(found.directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from handover_support import MOVE, POLICY, FakeEngine, host_with, written
 
 from streamhop.engine.cpu_quota import CpuCgroup, CpuQuotaError, CpuQuotas
-from streamhop.handover.braking import Brake
+from streamhop.handover.braking import FREEZING_LOOKED_AT_S, Brake
 from streamhop.handover.converging import steps
 from streamhop.handover.cpu_debts import give_back, lower, owe
 from streamhop.handover.errors import PreflightError
@@ -42,7 +43,7 @@ class Quotas(CpuQuotas):
     def find(self, container: str, init_pid: int) -> CpuCgroup:
         if "find" in self.failing:
             raise CpuQuotaError("no cgroup is called after the container")
-        return CpuCgroup(self.directory, self.directory)
+        return CpuCgroup(self.directory, self.directory, self.directory)
 
     def used_s(self, cgroup: CpuCgroup) -> float:
         self.looks += 1
@@ -76,7 +77,7 @@ def quota(group: Path) -> str:
 
 
 def debt_of(group: Path, used_cpus: float = 1.0) -> dict[str, Any]:
-    return owe(CpuQuotas(), CpuCgroup(group, group), used_cpus)
+    return owe(CpuQuotas(), CpuCgroup(group, group, group), used_cpus)
 
 
 @pytest.mark.parametrize(
@@ -281,3 +282,19 @@ async def test_what_cannot_be_given_back_at_the_freeze_stays_owed(journal: Journ
     quotas.failing.clear()
     assert await recover(host) == []
     assert quota(group) == OWN
+
+
+async def test_the_quota_is_back_while_the_container_is_being_frozen(journal: Journal, host: Host, group: Path) -> None:
+    """A process without CPU cannot be frozen; one with all of its CPU dirties memory until it is."""
+    (group / "freezer.state").write_text("THAWED")
+    braked = Braked(journal, host)
+    for _ in range(3):
+        await braked.round()
+    async with asyncio.timeout(5), braked.brake.released():
+        for _ in range(3):
+            await asyncio.sleep(FREEZING_LOOKED_AT_S)
+        assert quota(group) == "120000"
+        (group / "freezer.state").write_text("FREEZING")
+        while quota(group) != OWN:  # noqa: ASYNC110 - a file tells nobody that it has changed
+            await asyncio.sleep(FREEZING_LOOKED_AT_S)
+    assert [record.details[OWES_CPU] for record in journal.unsettled()] == [None]

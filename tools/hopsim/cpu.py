@@ -24,7 +24,7 @@ class SimulatedCpuQuotas(CpuQuotas):
 
     def find(self, container: str, init_pid: int) -> CpuCgroup:
         self._of(Path(container))
-        return CpuCgroup(Path(container), Path(container))
+        return CpuCgroup(Path(container), Path(container), Path(container))
 
     def read(self, directory: Path) -> CpuQuota:
         return CpuQuota(self._of(directory).quota_us, PERIOD_US)
@@ -40,6 +40,10 @@ class SimulatedCpuQuotas(CpuQuotas):
     def used_s(self, cgroup: CpuCgroup) -> float:
         self._of(cgroup.directory)
         return self._docker.world.now_s
+
+    def freezing(self, cgroup: CpuCgroup) -> bool:
+        copy = self._of(cgroup.directory).copy
+        return copy is not None and copy.frozen
 
     def _of(self, directory: Path) -> Container:
         found = self._docker.containers.get(str(directory))

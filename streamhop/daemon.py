@@ -31,6 +31,7 @@ from streamhop.handover.journal import Journal
 from streamhop.handover.moves import Moves
 from streamhop.handover.settling import recover
 from streamhop.handover.target_policy import check_policies, policies_for_nobody
+from streamhop.heap import reuse_memory
 from streamhop.identity import IdentityError, PeerBook, PeerBookError, load_or_create, pinned_peers
 from streamhop.net import Listener, NetConfig, serve
 from streamhop.peering import Pairing, PeerDirectory, reachable_addresses
@@ -52,6 +53,7 @@ def _fail(reason: str) -> NoReturn:
 def main(config_path: Path | None, flags: Mapping[str, str | None]) -> None:
     """Run the daemon in the foreground until SIGINT or SIGTERM; exits with 1 and one line if it cannot."""
     log_to(sys.stderr)
+    reuse_memory()
     try:
         config = load(config_path, os.environ, flags)
         uvloop.run(_run(config))
@@ -80,7 +82,7 @@ async def _run(config: Config) -> None:
         restores = await stack.enter_async_context(RestoreServer(config.run_dir))
         check_policies(config)
         identity = None if config.plaintext else load_or_create(config.state_dir / "identity")
-        peers = PeerDirectory(config, identity, PeerBook(config.state_dir / "peers", pinned_peers(config)))
+        peers = PeerDirectory(config, identity, PeerBook(config.state_dir / "peers", pinned_peers(config), config.name))
         for name in policies_for_nobody(config, {*config.peers, *(peer.name for peer in peers.book)}):
             log.warning("[policy.%s] is nobody's: no peer is called so here", name)
         host = Host(config, engine, journal, restores, peers, kept_content(config))

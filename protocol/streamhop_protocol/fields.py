@@ -77,6 +77,22 @@ def texts(bytes_max: int) -> Check:
     return check
 
 
+def pairs(bytes_max: int, entries_max: int) -> Check:
+    """A list of at most ``entries_max`` pairs of strings, each of at most ``bytes_max`` bytes."""
+    item = texts(bytes_max)
+
+    def check(what: str, value: object) -> list[list[str]]:
+        if not isinstance(value, list):
+            raise MalformedError(f"{what} is a {type(value).__name__}, not a list")
+        if len(value) > entries_max:
+            raise LimitError(f"{what} has {len(value)} entries, at most {entries_max} allowed")
+        if not all(isinstance(entry, list) and len(entry) == 2 for entry in value):
+            raise MalformedError(f"an entry of {what} is no pair")
+        return [item(f"entry of {what}", entry) for entry in value]
+
+    return check
+
+
 def mapping() -> Check:
     """A map of anything but NaN and infinities; whoever uses it checks what is inside."""
 

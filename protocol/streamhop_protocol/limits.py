@@ -40,6 +40,9 @@ NAME_BYTES_MAX = 255
 CONTROL_TEXT_BYTES_MAX = 4096
 """UTF-8 bytes of a reason or of advice."""
 
+OTHER_REASONS_MAX = 32
+"""Reasons of a refusal besides the first."""
+
 CODE_BYTES_MAX = 64
 """UTF-8 bytes of an error code or of the name of a state."""
 

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Annotated, Any
 
 from .errors import LimitError, MalformedError, UnexpectedError
-from .fields import binary, from_map, integer, mapping, text, texts, to_map
+from .fields import binary, from_map, integer, mapping, optional, pairs, text, texts, to_map
 from .limits import (
     CODE_BYTES_MAX,
     CONTROL_PAYLOAD_BYTES_MAX,
@@ -18,6 +18,7 @@ from .limits import (
     EPOCH_MAX,
     MESSAGE_HEADER_BYTES_MAX,
     NAME_BYTES_MAX,
+    OTHER_REASONS_MAX,
 )
 from .wirepack import pack, unpack
 
@@ -55,6 +56,7 @@ Epoch = Annotated[int, integer(1, EPOCH_MAX)]
 Digest = Annotated[bytes, binary(DIGEST_BYTES)]
 Code = Annotated[str, text(CODE_BYTES_MAX, empty=False)]
 Prose = Annotated[str, text(CONTROL_TEXT_BYTES_MAX)]
+Reasons = Annotated[list[list[str]] | None, optional(pairs(CONTROL_TEXT_BYTES_MAX, OTHER_REASONS_MAX))]
 Names = Annotated[list[str], texts(NAME_BYTES_MAX)]
 Attributes = Annotated[dict[str, Any], mapping()]
 
@@ -95,12 +97,16 @@ class Accept(MoveMessage):
 
 @dataclass(frozen=True, slots=True)
 class Refuse(MoveMessage):
-    """Target: no, why not, and what would change that. Nothing was made for the move."""
+    """Target: no, why not, and what would change that. Nothing was made for the move.
+
+    ``others`` has what else is in the way, pairs of reason and fix.
+    """
 
     epoch: Epoch
     code: Code
     reason: Prose
     fix: Prose
+    others: Reasons = None
 
 
 @dataclass(frozen=True, slots=True)

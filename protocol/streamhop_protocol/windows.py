@@ -5,7 +5,11 @@ After the flow control of HTTP/2 (RFC 9113, 5.2)."""
 from __future__ import annotations
 
 from .errors import FlowError
-from .limits import FRAME_COST_BYTES_MIN, STREAM_WINDOW_BYTES
+from .limits import FRAME_COST_BYTES_MIN, KIB, STREAM_WINDOW_BYTES
+
+CHUNK_BYTES_FITTING = STREAM_WINDOW_BYTES // 4 - 16 * KIB
+"""Of chunks of this size, four fit into a window with what is around them: none has to be cut, and put together again,
+because there was not credit for all of it."""
 
 
 def frame_cost_bytes(wire_bytes: int) -> int:

@@ -36,6 +36,7 @@ CONTROL = (
     m.Accept(MOVE, 1, ["sha256:aa"], ["sha256:bb"], {}),
     m.Accept(MOVE, 2, ["sha256:aa"], [], {"begun": {"sha256:aa": 1000}, "held": True}),
     m.Refuse(MOVE, 1, "refused", "port 80 is taken", "free it"),
+    m.Refuse(MOVE, 1, "refused", "port 80 is taken", "free it", [["its pages have 16384 bytes", ""]]),
     m.Ready(MOVE, 1),
     m.Prepare(MOVE, 1, DIGEST),
     m.Prepared(MOVE, 1, DIGEST, {"restore_s": 0.25}),

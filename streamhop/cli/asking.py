@@ -15,6 +15,9 @@ from rich.table import Table
 from .client import ControlClient, ControlError
 from .render import printable
 
+PIPED_CHARACTERS_MAX = 10_000
+"""Of a row of a table that goes to no terminal."""
+
 format_option = click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", help="How results are printed."
 )
@@ -52,10 +55,14 @@ def list_rows(client: ControlClient, route: str, form: str, columns: list[str]) 
 
 
 def print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
-    """Print the named fields of each row."""
+    """Print the named fields of each row; the last one is wrapped where a terminal has too little room."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column.upper())
+        table.add_column(column.upper(), no_wrap=column != columns[-1])
     for row in rows:
         table.add_row(*(printable("" if row.get(c) is None else row[c]) for c in columns))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        # A row stays one line for whatever reads it.
+        console.width = PIPED_CHARACTERS_MAX
+    console.print(table)

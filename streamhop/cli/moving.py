@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import sys
 from typing import Any
@@ -143,7 +144,18 @@ def _tell(container: str, result: dict[str, Any], form: str, role: str = "source
     else:
         what = "was not moved" if role == "source" else "did not come here"
     where = _WHERE.get(result["runs_at"], "") if role == "source" else ""
-    complain(f"{container} {what}: {result['reason']}", where, result["fix"], exit_code=result["exit_code"])
+    complain(
+        f"{container} {what}: {result['reason']}",
+        where,
+        result["fix"],
+        *(remark for other in _others(result) for remark in (f"also: {other['reason']}", other["fix"])),
+        exit_code=result["exit_code"],
+    )
+
+
+def _others(result: dict[str, Any]) -> list[dict[str, str]]:
+    """What else was in the way; a daemon of an earlier version has told the first reason alone."""
+    return list(result.get("others") or ())
 
 
 @click.command()
@@ -209,17 +221,38 @@ def _list(rows: list[dict[str, Any]], form: str) -> None:
             "id": row["id"][:8],
             "container": row["container"],
             "peer": f"{direction[row['role']]} {row['peer']}",
+            **_times(row),
             "outcome": "under way" if row["running"] else _outcome(row["result"]),
         }
         for row in rows
     ]
-    print_table(shown, ["id", "container", "peer", "outcome"])
+    print_table(shown, ["id", "container", "peer", "began", "took", "outcome"])
+
+
+def _times(row: dict[str, Any]) -> dict[str, str]:
+    """When a move began, by this host's clock and time zone, and how long it took, as far as that is known."""
+    began, ended = (dt.datetime.fromisoformat(row[key]) if row.get(key) else None for key in ("began_at", "ended_at"))
+    return {
+        "began": f"{began.astimezone():%Y-%m-%d %H:%M:%S}" if began else "",
+        # The clock may have been set back meanwhile.
+        "took": _length(max(0.0, (ended - began).total_seconds())) if began and ended else "",
+    }
+
+
+def _length(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, left = divmod(round(seconds), 60)
+    return f"{minutes} min {left:02} s"
 
 
 def _outcome(result: dict[str, Any]) -> str:
     if result["outcome"] == "moved" and result["exit_code"] != 0:
         return f"moved, {result['health']}"
-    return str(result["outcome"] if result["outcome"] == "moved" else f"{result['code']}: {result['reason']}")
+    if result["outcome"] == "moved":
+        return "moved"
+    reasons = [result["reason"], *(other["reason"] for other in _others(result))]
+    return f"{result['code']}: {'; '.join(reasons)}"
 
 
 @click.command()

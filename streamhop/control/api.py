@@ -39,6 +39,8 @@ from streamhop.handover.journal import Record
 from streamhop.handover.move_ids import UnknownMoveError
 from streamhop.handover.moves import Moves
 from streamhop.handover.operations import MoveRequest
+from streamhop.identity import BadTokenError, PeerBookError
+from streamhop.peering import PairingError
 
 from .access import Access
 from .peering import PeeringApi
@@ -64,6 +66,8 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return _refusal(404, "unknown_move", str(error))
     except ConfigError as error:
         return _refusal(400, "usage", str(error))
+    except (BadTokenError, PairingError, PeerBookError) as error:
+        return _refusal(400, "usage", str(error), error.fix)
     except MoveError as error:
         return web.json_response(error.as_json(), status=409)
     except EXPECTED as error:

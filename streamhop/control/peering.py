@@ -19,9 +19,9 @@ from typing import Any
 from aiohttp import web
 
 from streamhop.config import ConfigError
-from streamhop.identity import BadTokenError, PairingToken, Peer, PeerBookError
+from streamhop.identity import PairingToken, Peer
 from streamhop.identity.peer_book import check_name
-from streamhop.peering import Pairing, PairingError, PeerDirectory
+from streamhop.peering import Pairing, PeerDirectory
 
 INVITATION_S_DEFAULT = 600.0
 INVITATION_S_MAX = 86_400.0
@@ -63,34 +63,21 @@ class PeeringApi:
         seconds = body.get("seconds", INVITATION_S_DEFAULT)
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= INVITATION_S_MAX:
             raise ConfigError(f"seconds must be a number up to {INVITATION_S_MAX:.0f}")
-        try:
-            token = self._ready.invite(seconds, _name(body))
-        except PairingError as error:
-            raise ConfigError(str(error)) from error
+        token = self._ready.invite(seconds, _name(body))
         return web.json_response({"token": str(token), "seconds": seconds}, status=201)
 
     async def _pair(self, request: web.Request) -> web.Response:
         body = await _body(request, {"token", "name"})
-        try:
-            token = PairingToken.parse(str(body.get("token")))
-            peer = await self._ready.accept(token, _name(body))
-        except (BadTokenError, PairingError, PeerBookError) as error:
-            raise ConfigError(str(error)) from error
+        peer = await self._ready.accept(PairingToken.parse(str(body.get("token"))), _name(body))
         return web.json_response(_shown(peer), status=201)
 
     async def _rename(self, request: web.Request) -> web.Response:
         body = await _body(request, {"name"})
-        try:
-            peer = self._directory.rename(request.match_info["name"], check_name(str(body.get("name"))))
-        except PeerBookError as error:
-            raise ConfigError(str(error)) from error
+        peer = self._directory.rename(request.match_info["name"], str(body.get("name")))
         return web.json_response(_shown(peer))
 
     async def _unpair(self, request: web.Request) -> web.Response:
-        try:
-            peer = self._directory.remove(request.match_info["name"])
-        except PeerBookError as error:
-            raise ConfigError(str(error)) from error
+        peer = self._directory.remove(request.match_info["name"])
         return web.json_response(_shown(peer))
 
 
@@ -100,12 +87,7 @@ def _shown(peer: Peer) -> dict[str, Any]:
 
 def _name(body: dict[str, Any]) -> str | None:
     name = body.get("name")
-    if name is None:
-        return None
-    try:
-        return check_name(str(name))
-    except PeerBookError as error:
-        raise ConfigError(str(error)) from error
+    return None if name is None else check_name(str(name))
 
 
 async def _body(request: web.Request, known: set[str]) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import json
 import os
 import re
 import signal as signals
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +26,9 @@ EXEC_ROOT = Path("/run/docker")
 
 CONNECT_S_MAX = 10.0
 """How long a connection may take. Answers are not limited: `start` of a moved container takes as long as the move."""
+
+EVENT_LATE_S_MAX = 2.0
+"""How long after the end of a container Docker may still note an event about it."""
 
 NOT_HTTP_STATUS = 900
 """From here on aiodocker's statuses are its own: there was no connection."""
@@ -221,6 +225,32 @@ class Engine:
         """Remove it, killing it first if ``force``; with its anonymous volumes if ``v``."""
         with self._asking(f"cannot remove container {container[:12]}"):
             await self._docker.containers.container(_container(container)).delete(force=force, v=v)
+
+    async def was_asked_to_end(self, container: str, state: Mapping[str, Any]) -> bool:
+        """Whether somebody had Docker stop or kill the run of a container that ended as ``state`` says.
+
+        Any signal counts, as it does for Docker (moby, daemon/kill.go: HasBeenManuallyStopped, which it tells nobody).
+        Docker keeps its last 256 events, and none from before its own start: after one it has applied the restart
+        policy itself.
+
+        :param state: of the container, as ``docker inspect`` prints it.
+        """
+        started, finished = (dt.datetime.fromisoformat(state[key]) for key in ("StartedAt", "FinishedAt"))
+        if finished <= started:
+            # Nothing that Docker has seen to its end, or the clock was set back: then nothing is known.
+            return False
+        query = {
+            "since": f"{started.timestamp():.6f}",
+            "until": f"{finished.timestamp() + EVENT_LATE_S_MAX:.6f}",
+            "filters": json.dumps({"container": [_container(container)], "event": ["kill", "stop"]}),
+        }
+        with self._asking(f"cannot ask what was done to container {container[:12]}"), contextlib.suppress(TimeoutError):
+            # What is remembered comes at once. If the clock was set back, Docker would wait for more until then.
+            async with asyncio.timeout(2 * EVENT_LATE_S_MAX):
+                # aiodocker's own call is a subscription without an end.
+                async with self._docker._query("events", params=query) as answer:  # noqa: SLF001
+                    return bool(await answer.content.readline())
+        return False
 
     async def update_restart_policy(self, container: str, policy: dict[str, Any]) -> None:
         """Set what Docker does when the container ends: ``{"Name": ..., "MaximumRetryCount": ...}``."""

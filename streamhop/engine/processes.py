@@ -19,16 +19,6 @@ class ProcessRef:
     ns_pid: int
     """What CRIU names the process's images after."""
 
-    start_ticks: int = 0
-    """When it started, in clock ticks since boot: with the number it names one process for ever."""
-
-    def is_alive(self) -> bool:
-        """Whether the process is still there; another one of the same number does not count."""
-        try:
-            return _start_ticks(self.host_pid) == self.start_ticks
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-
 
 def container_pids(init_pid: int) -> list[ProcessRef]:
     """Every process (not thread) of the container whose first process is ``init_pid``; it may be frozen.
@@ -104,7 +94,7 @@ def _namespace(pid: int) -> int | None:
 def _reference(pid: int, depth: int) -> ProcessRef | None:
     try:
         numbers = _numbers((PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace"))
-        return ProcessRef(pid, numbers[depth - 1], _start_ticks(pid)) if 0 < depth <= len(numbers) else None
+        return ProcessRef(pid, numbers[depth - 1]) if 0 < depth <= len(numbers) else None
     except (FileNotFoundError, ProcessLookupError):
         return None
 
@@ -123,12 +113,6 @@ def _numbers(status: str) -> list[int]:
         if line.startswith("NSpid:"):
             return [int(number) for number in line.split()[1:]]
     return []
-
-
-def _start_ticks(pid: int) -> int:
-    """Field 22 of proc_pid_stat(5), counted from behind the command, which may hold anything."""
-    stat = (PROC / str(pid) / "stat").read_bytes()
-    return int(stat[stat.rindex(b")") + 2 :].split()[19])
 
 
 def _resident_bytes(pid: int) -> int:

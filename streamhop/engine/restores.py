@@ -7,7 +7,8 @@ restore, and nothing of the container is left::
     runtime: {"event": "create", "id": ..., "bundle": ...}      Docker has called `create`
     daemon:  {"restore": {"image": ..., "work": ..., "tcp": "close" | "established", "launchers": ...}}
              or  {"refuse": "why"}
-    daemon:  {"images": {"network_first": bool}}                they are complete  or  {"refuse": "why"}
+    daemon:  {"begin": {"network_first": bool}}                 all images but memory are there
+    daemon:  {"complete": true}                                 memory is there too  or, at any time,  {"refuse": "why"}
     runtime: {"event": "restored", "timings": {name: seconds}}  every task is there, stopped, behind the closed gate
     daemon:  {"go": true}  or  {"refuse": "why"}
     runtime: {"event": "running"}                               the gate is open, every task continued
@@ -92,9 +93,9 @@ def bundle_from_config(path: Path, config: Mapping[str, Any]) -> Bundle:
 class PendingRestore:
     """One restore, from before ``docker start`` to the first instruction. Made by :meth:`RestoreServer.expect`.
 
-    The calls come in this order: :meth:`bundle`, :meth:`get_ready`, :meth:`restore`, :meth:`restored`, :meth:`go`;
-    :meth:`refuse` at any time before. All but :meth:`refuse` and :meth:`discard` raise :class:`RestoreFailed` once the
-    restore has ended.
+    The calls come in this order: :meth:`bundle`, :meth:`get_ready`, :meth:`begin`, :meth:`complete`, :meth:`restored`,
+    :meth:`go`; :meth:`refuse` at any time before. All but :meth:`refuse` and :meth:`discard` raise
+    :class:`RestoreFailed` once the restore has ended.
     """
 
     def __init__(self, container: str, directory: Path) -> None:
@@ -132,13 +133,18 @@ class PendingRestore:
         places = {"image": str(image.absolute()), "work": str(work.absolute()), "launchers": str(launchers.absolute())}
         await self._send({"restore": {**places, "tcp": tcp}})
 
-    async def restore(self, *, network_first: bool) -> None:
-        """The images are complete: let CRIU begin; returns at once.
+    async def begin(self, *, network_first: bool) -> None:
+        """All images but memory are there: let CRIU make the first process, and Docker wire; returns at once.
 
         :param network_first: whether Docker has to have wired the network before CRIU can restore the processes.
         """
         await self._reached(self._created)
-        await self._send({"images": {"network_first": network_first}})
+        await self._send({"begin": {"network_first": network_first}})
+
+    async def complete(self) -> None:
+        """Memory is there too, and everything was verified: let CRIU restore the processes; returns at once."""
+        await self._reached(self._created)
+        await self._send({"complete": True})
 
     async def restored(self) -> dict[str, float]:
         """Wait until every task is there, stopped behind the closed gate; returns what took how many seconds."""

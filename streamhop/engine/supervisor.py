@@ -3,12 +3,14 @@
 It owns ``runc restore``, holds the connection to the daemon, and is asked by the runtime's other calls through FIFOs in
 the restore's directory. Its life::
 
-    runc restore started -> images complete: CRIU let go -> hook: first process exists -> gate closed
-    -> `create` returns -> Docker wires the network -> `start` asks -> hook let go -> CRIU done, every task stopped
-    -> daemon told -> GO -> gate opened, tasks continued
+    runc restore started -> process images are there: CRIU let go -> hook: first process exists -> gate closed
+    -> `create` returns -> Docker wires the network -> `start` asks
+    -> memory is there too: hook let go -> CRIU done, every task stopped -> daemon told
+    -> GO -> gate opened, tasks continued
 
-Unless the images need the network to be there first, the hook is let go at once, so that CRIU goes on while Docker
-wires; and always with a terminal: Docker waits for the terminal, which CRIU makes late, before it wires.
+The hook waits for memory, and for `start` only if the images need the network to be there first: CRIU goes on while
+Docker wires. With a terminal it never waits for `start`: Docker waits for the terminal, which CRIU makes late, before
+it wires.
 
 Anything else than that, the daemon's end included, ends with nothing of the container left. Standard library only.
 """
@@ -119,19 +121,18 @@ class Supervisor:
     def _restore(self) -> None:
         """Until every task of the container is there, stopped."""
         self._start_runc()
-        network_first = self._await_images()
+        network_first = self._await_process_images()
         self._timings["restore_hook_s"] = self._lap(self._await_hook)
         # Kept for GO: closing the gate's socket takes the kernel longer than everything that is done through it.
         self._gate = Gate(self._pid)
         self._gate.close_gate()
-        hold_hook = network_first and not self._terminal
-        if not hold_hook:
-            self._release_hook()
         self._tell_create(str(self._pid))
-        self._timings["docker_wiring_s"] = self._lap(self._await_start)
-        if hold_hook:
-            self._release_hook()
+        if network_first and not self._terminal:
+            self._await_start()
+        self._timings["restore_wait_s"] = self._lap(self._await_memory)
+        self._release_hook()
         self._timings["restore_criu_s"] = self._lap(self._await_runc)
+        self._await_start()
         self._tell_daemon({"event": "restored", "timings": self._timings})
 
     def _open(self) -> None:
@@ -169,13 +170,14 @@ class Supervisor:
             os.dup2(null, number)
         self._runc_fd = os.pidfd_open(self._runc.pid)
 
-    def _await_images(self) -> bool:
-        """Let CRIU go once it is ready and the images are complete; returns whether Docker has to wire first."""
+    def _await_process_images(self) -> bool:
+        """Let CRIU go once it is ready and may begin; returns whether Docker has to wire first."""
         network_first: bool | None = None
         while network_first is None or self._stand_in is None:
-            message = self._daemon_message()
-            if message is not None and "images" in message:
-                network_first = bool(message["images"]["network_first"])
+            # What comes after it stays for later.
+            message = self._daemon_message() if network_first is None else None
+            if message is not None and "begin" in message:
+                network_first = bool(message["begin"]["network_first"])
                 continue
             self._wait()
             if self._exit_code is not None:
@@ -196,14 +198,24 @@ class Supervisor:
     def _await_start(self) -> None:
         while "start" not in self._control_lines():
             self._wait()
-            if self._exit_code:
-                raise RestoreError(f"runc restore failed with exit code {self._exit_code}")
+            self._check_runc()
+
+    def _await_memory(self) -> None:
+        while True:
+            message = self._daemon_message()
+            if message is not None and "complete" in message:
+                return
+            self._wait()
+            self._check_runc()
+
+    def _check_runc(self) -> None:
+        if self._exit_code:
+            raise RestoreError(f"runc restore failed with exit code {self._exit_code}")
 
     def _await_runc(self) -> None:
         while self._exit_code is None:
             self._wait()
-        if self._exit_code:
-            raise RestoreError(f"runc restore failed with exit code {self._exit_code}")
+        self._check_runc()
 
     def _await_go(self) -> None:
         while True:

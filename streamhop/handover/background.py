@@ -16,13 +16,18 @@ class Background:
     """Owner of background tasks.
 
     :param tasks: owns every task started here; leaving it waits for them.
+    :param stopping: see :class:`.Host`.
     """
 
-    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, tasks: asyncio.TaskGroup, stopping: asyncio.Event) -> None:
         self._tasks = tasks
+        self._stopping = stopping
         self._running: set[asyncio.Task[Any]] = set()
-        self.stopping = False
+
+    @property
+    def stopping(self) -> bool:
         """Whether the daemon ends: nothing new begins."""
+        return self._stopping.is_set()
 
     def own(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T | None]:
         """Start ``work``. A bug in it is logged and ends it alone: one move must not end the daemon."""
@@ -33,7 +38,7 @@ class Background:
 
     def stop(self) -> None:
         """Cancel everything, and begin nothing any more."""
-        self.stopping = True
+        self._stopping.set()
         for task in self._running:
             task.cancel()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
+from streamhop.content.container_config import Refusal
 from streamhop.net import PeerSession
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Failed, Message, MoveMessage, Refuse
@@ -45,7 +46,8 @@ class Dialogue:
         if message.move != self._move:
             raise UnexpectedError(f"{type(message).__name__} of another move")
         if isinstance(message, Refuse):
-            raise RefusedError(f"the peer refuses: {message.reason}", message.fix)
+            first = Refusal(f"the peer refuses: {message.reason}", message.fix)
+            raise RefusedError.of_several([first, *(Refusal(*other) for other in message.others or ())])
         if isinstance(message, Failed):
             raise from_peer(message.code, message.reason, message.fix)
         if isinstance(message, StateMessage) and message.state == State.REFUSED.value:
@@ -64,7 +66,3 @@ class Dialogue:
             message = self._arrived.pop(kind)
         assert isinstance(message, kind)
         return message
-
-    def has(self, kind: type[MoveMessage]) -> bool:
-        """Whether a message of ``kind`` arrived and was not taken yet."""
-        return kind in self._arrived

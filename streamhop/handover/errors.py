@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+from streamhop.content.container_config import Refusal
+from streamhop.identity import HOW_TO_PAIR
+from streamhop_protocol.limits import OTHER_REASONS_MAX
 
 
 class MoveError(Exception):
@@ -20,6 +25,19 @@ class MoveError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.fix = fix
+        self.others: Sequence[Refusal] = ()
+        """What else is in the way."""
+
+    @classmethod
+    def of_several(cls, refusals: Sequence[Refusal]) -> Self:
+        """The error that tells all of ``refusals``, of which there is at least one; of very many the first ones."""
+        first, *others = refusals
+        error = cls(first.reason, first.fix)
+        if len(others) > OTHER_REASONS_MAX:
+            told = others[: OTHER_REASONS_MAX - 1]
+            others = [*told, Refusal(f"{len(others) - len(told)} more reasons")]
+        error.others = others
+        return error
 
     def as_json(self) -> dict[str, Any]:
         """The error as the control API and ``--format json`` show it."""
@@ -30,6 +48,7 @@ class MoveError(Exception):
             "runs_at": self.runs_at,
             "reason": self.reason,
             "fix": self.fix,
+            "others": [{"reason": other.reason, "fix": other.fix} for other in self.others],
         }
 
 
@@ -45,6 +64,9 @@ class UnpairedError(MoveError):
 
     code: ClassVar[str] = "not_paired"
     exit_code: ClassVar[int] = 11
+
+    def __init__(self, reason: str, fix: str = HOW_TO_PAIR) -> None:
+        super().__init__(reason, fix)
 
 
 class PreflightError(MoveError):
@@ -86,6 +108,15 @@ class CancelledMoveError(MoveError):
 
     code: ClassVar[str] = "cancelled"
     exit_code: ClassVar[int] = 20
+
+
+class StoppedError(MoveError):
+    """The daemon was told to stop before the point of commitment: the move ended, and nobody had decided that."""
+
+    code: ClassVar[str] = "daemon_stopped"
+
+    def __init__(self, reason: str = "the daemon was stopped while it was being moved") -> None:
+        super().__init__(reason, "start the daemon again, then try again")
 
 
 class StillFrozenError(MoveError):

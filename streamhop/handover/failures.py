@@ -13,11 +13,21 @@ from streamhop.engine.checkpoint import CheckpointFailed
 from streamhop.engine.docker import EngineError
 from streamhop.engine.netgate import GateError
 from streamhop.engine.restores import RestoreFailed
+from streamhop.identity import HOW_TO_PAIR
 from streamhop.net import SessionLost, UntrustedError
-from streamhop.peering import NotPairedError
+from streamhop.peering import NoAddressError, NotPairedError
 from streamhop_protocol.errors import IntegrityError, LimitError, ProtocolError
 
-from .errors import ContentError, MoveError, PreflightError, RefusedError, UnpairedError, UnreachableError
+from .errors import (
+    CancelledMoveError,
+    ContentError,
+    MoveError,
+    PreflightError,
+    RefusedError,
+    StoppedError,
+    UnpairedError,
+    UnreachableError,
+)
 
 EXPECTED = (
     MoveError,
@@ -27,6 +37,7 @@ EXPECTED = (
     GateError,
     SessionLost,
     NotPairedError,
+    NoAddressError,
     ProtocolError,
     ImagesRefusedError,
     TreeApplyError,
@@ -65,14 +76,26 @@ def _of_lost_session(lost: SessionLost) -> MoveError:
     return UnreachableError(f"the connection to the peer was lost: {lost}", "check the link, then try again")
 
 
+def _of_unknown_peer(failure: NotPairedError | NoAddressError | UntrustedError) -> MoveError:
+    if isinstance(failure, NoAddressError):
+        return UnreachableError(str(failure), failure.fix)
+    fix = failure.fix if isinstance(failure, NotPairedError) else HOW_TO_PAIR
+    return UnpairedError(str(failure), fix)
+
+
+def of_cancel(*, stopping: bool) -> MoveError:
+    """What the user is told of a move whose task was cancelled: by them, or because the daemon is ``stopping``."""
+    return StoppedError() if stopping else CancelledMoveError("it was cancelled")
+
+
 def as_move_error(error: BaseException) -> MoveError:
     """What the user is told about ``error``."""
     failure = first_failure(error)
     match failure:
         case MoveError():
             return failure
-        case NotPairedError() | UntrustedError():
-            return UnpairedError(str(failure), "pair the two hosts: streamhop pair")
+        case NotPairedError() | NoAddressError() | UntrustedError():
+            return _of_unknown_peer(failure)
         case SessionLost():
             return _of_lost_session(failure)
         case IntegrityError():
@@ -90,6 +113,6 @@ def as_move_error(error: BaseException) -> MoveError:
         case TreeApplyError() if "No space left" in str(failure):
             return MoveError(str(failure), "make room there")
         case asyncio.CancelledError():
-            return MoveError("the daemon was stopped")
+            return StoppedError()
         case _:
             return MoveError(plain(failure))

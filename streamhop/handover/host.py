@@ -54,6 +54,8 @@ class Host:
     """Held while an image is loaded: the next move of the same image then finds it."""
     boot: str = field(default_factory=current_boot)
     cpu: CpuQuotas = field(default_factory=CpuQuotas)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the daemon ends: nothing new begins, and a cancel is nobody's wish."""
 
     def spool(self, move: bytes) -> Path:
         """Where what arrives for ``move`` is kept until it is used; on disk."""

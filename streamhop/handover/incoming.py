@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from streamhop.engine.runc_state import DESCRIPTORS_FILE
 from streamhop.net import PeerSession, SessionLost
 from streamhop_protocol.errors import IntegrityError, ProtocolError, UnexpectedError
 from streamhop_protocol.held_pages import HASH_SEED_BYTES
+from streamhop_protocol.limits import CONTROL_TEXT_BYTES_MAX
 from streamhop_protocol.messages import (
     Abort,
     Aborted,
@@ -49,6 +51,7 @@ from .host import Host, MoveJournal
 from .kept import Label
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
 from .means import Means
+from .outcomes import WHY
 from .receiving import tell_held
 from .settling_here import settle_here
 from .states import Role, State
@@ -201,9 +204,7 @@ class IncomingMove:
         refusals = admit(manifest.request, replace(policy.admission, runtimes=frozenset({asked})))
         refusals += await self._means.check_as_target(self._host, manifest, policy)
         if refusals:
-            first = refusals[0]
-            more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
-            raise RefusedError(f"{first.reason}{more}", first.fix)
+            raise RefusedError.of_several(refusals)
         label = Label(self._peer_reference, manifest.container, manifest.image.id)
         await in_worker(self._host.kept.begin, self._spool, label)
         async with self._host.images:
@@ -253,6 +254,7 @@ class IncomingMove:
             applying = group.create_task(self._receiver.apply_trees(roots))
             await self._get_ready(pending, manifest)
             await session.send(Ready(move=self.id, epoch=self.epoch))
+            beginning = group.create_task(self._begin_restore(pending))
             prepare = await self._next(Prepare)
             began = time.monotonic()
             await self._receiver.final_complete()
@@ -260,6 +262,7 @@ class IncomingMove:
             # A link that breaks from here on is the source's to judge: it says ABORT on its next connection.
             for task in (lost, receiving, applying):
                 task.cancel()
+            await beginning
             await self._prepare(pending, prepare)
             watching.cancel()
         return pending, prepare.image_digest
@@ -271,6 +274,14 @@ class IncomingMove:
         announced = json.dumps(manifest.descriptors, separators=(",", ":"))
         await asyncio.to_thread((self._image_dir / DESCRIPTORS_FILE).write_text, announced, encoding="utf-8")
         await pending.get_ready(self._image_dir, self._restore_log_dir, self._host.launchers)
+
+    async def _begin_restore(self, pending: PendingRestore) -> None:
+        """Let the container's first process be made, and Docker wire its network, while memory is still coming."""
+        assert self._pages is not None
+        await self._receiver.process_images_complete()
+        await in_worker(self._pages.place_process_images, self._image_dir, self._receiver.files_dir)
+        network_first = await self._means.check_images(self._image_dir, (await pending.bundle()).path)
+        await pending.begin(network_first=network_first)
 
     @property
     def _image_dir(self) -> Path:
@@ -362,9 +373,8 @@ class IncomingMove:
         if digest != prepare.image_digest:
             raise IntegrityError("the image assembled here is not the one that was dumped")
         self._timings["assemble_s"] = time.monotonic() - began
-        network_first = await self._means.check_images(self._image_dir, (await pending.bundle()).path)
         began = time.monotonic()
-        await pending.restore(network_first=network_first)
+        await pending.complete()
         restored = await self._unless_start_fails(pending.restored())
         self._timings["restore_s"] = time.monotonic() - began
         self._timings.update({name: float(seconds) for name, seconds in restored.items()})
@@ -465,6 +475,7 @@ class IncomingMove:
             await self._settle()
             if self._pending is not None and not self._is_open():
                 self._pending.discard()
+            await self._note_why(error)
         except EXPECTED as trouble:
             # What is said to the source must be on disk. It asks again, and this host goes on clearing up.
             log.error("move %s: clearing up failed: %s", self.id.hex()[:8], plain(trouble))
@@ -475,6 +486,12 @@ class IncomingMove:
             return
         with contextlib.suppress(SessionLost):
             await self._session.send(self._last_word(before, failure, error))
+
+    async def _note_why(self, error: MoveError) -> None:
+        """For whoever asks this host; without it the move is as over as with it."""
+        if self.state in (State.ABORTED, State.REFUSED):
+            with contextlib.suppress(sqlite3.Error):
+                await self._journal.note(**{WHY: error.as_json()})
 
     async def _settle(self) -> None:
         if self.state is None:
@@ -504,8 +521,16 @@ class IncomingMove:
             return Aborted(move=move, epoch=epoch)
         if state is State.OWNED:
             return StateMessage(move=move, epoch=epoch, state=State.REFUSED.value)
-        kind = Refuse if state is None else Failed
-        return kind(move=move, epoch=epoch, code=error.code, reason=error.reason[:1000], fix=error.fix[:1000])
+        reason, fix = _prose(error.reason), _prose(error.fix)
+        if state is not None:
+            return Failed(move=move, epoch=epoch, code=error.code, reason=reason, fix=fix)
+        others = [[_prose(other.reason), _prose(other.fix)] for other in error.others]
+        return Refuse(move=move, epoch=epoch, code=error.code, reason=reason, fix=fix, others=others or None)
+
+
+def _prose(text: str) -> str:
+    """As much of ``text`` as a message may hold."""
+    return text.encode("utf-8", "replace")[:CONTROL_TEXT_BYTES_MAX].decode("utf-8", "ignore")
 
 
 def _worth_keeping(failure: BaseException) -> bool:

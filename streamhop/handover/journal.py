@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ CREATE TABLE IF NOT EXISTS record (
     role TEXT NOT NULL,
     epoch INTEGER NOT NULL,
     state TEXT NOT NULL,
-    details TEXT NOT NULL
+    details TEXT NOT NULL,
+    at REAL
 );
 CREATE INDEX IF NOT EXISTS record_of_move ON record (move, role, number);
 CREATE TABLE IF NOT EXISTS affirmed (id INTEGER PRIMARY KEY CHECK (id = 1), times INTEGER NOT NULL);
@@ -37,13 +39,20 @@ CREATE TABLE IF NOT EXISTS affirmed (id INTEGER PRIMARY KEY CHECK (id = 1), time
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The newest record of a move in one role, with the details of all its records merged."""
+    """The newest record of a move in one role, with the details of all its records merged.
+
+    :param began_at: when the first one was written, in seconds since the epoch; None if a daemon of an earlier version
+        wrote it. The wall clock's, for people: nothing is decided by it.
+    :param ended_at: when the move came to rest here; None as before, or if it has not.
+    """
 
     move: bytes
     role: Role
     epoch: int
     state: State
     details: Mapping[str, Any]
+    began_at: float | None = None
+    ended_at: float | None = None
 
     @property
     def unsettled(self) -> bool:
@@ -74,10 +83,13 @@ class Journal:
     is on disk, and the other way round. Reading raises :class:`sqlite3.Error` until that is settled.
     """
 
-    def __init__(self, path: Path, database: sqlite3.Connection | None = None) -> None:
+    def __init__(
+        self, path: Path, database: sqlite3.Connection | None = None, clock: Callable[[], float] | None = None
+    ) -> None:
         """Open or create the journal.
 
         :param database: to be used instead of ``path``, in autocommit mode.
+        :param clock: seconds since the epoch, for people; by default the host's.
         :raises sqlite3.Error: the file cannot be opened or is not a database.
         """
         self.path = path
@@ -87,11 +99,19 @@ class Journal:
         self._database.execute("PRAGMA journal_mode = TRUNCATE")
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.executescript(_SCHEMA + operation_log.SCHEMA)
-        self.operations = OperationLog(self._database, self._lock)
+        for table, column in (("record", "at"), ("operation", "began_at"), ("operation", "ended_at")):
+            self._add_column(table, column)
+        self._clock = clock or time.time
+        self.operations = OperationLog(self._database, self._lock, self._clock)
         """What users asked for and were told; no promise is kept there."""
         self._doubtful = False
         if database is None:
             path.chmod(0o600)
+
+    def _add_column(self, table: str, column: str) -> None:
+        """A file of an earlier version has no times."""
+        if column not in {row[1] for row in self._database.execute(f"PRAGMA table_info({table})")}:
+            self._database.execute(f"ALTER TABLE {table} ADD COLUMN {column} REAL")
 
     def close(self) -> None:
         """Close the file."""
@@ -105,8 +125,8 @@ class Journal:
         """
         with self._lock:
             self._write(
-                "INSERT INTO record (move, role, epoch, state, details) VALUES (?, ?, ?, ?, ?)",
-                (move, role.value, epoch, state.value, json.dumps(details)),
+                "INSERT INTO record (move, role, epoch, state, details, at) VALUES (?, ?, ?, ?, ?, ?)",
+                (move, role.value, epoch, state.value, json.dumps(details), self._clock()),
             )
 
     def note(self, move: bytes, role: Role, **details: Any) -> None:
@@ -117,10 +137,11 @@ class Journal:
         with self._lock:
             self._write(
                 """
-                INSERT INTO record (move, role, epoch, state, details)
-                SELECT move, role, epoch, state, ? FROM record WHERE move = ? AND role = ? ORDER BY number DESC LIMIT 1
+                INSERT INTO record (move, role, epoch, state, details, at)
+                SELECT move, role, epoch, state, ?, ? FROM record
+                WHERE move = ? AND role = ? ORDER BY number DESC LIMIT 1
                 """,
-                (json.dumps(details), move, role.value),
+                (json.dumps(details), self._clock(), move, role.value),
             )
 
     def latest(self, move: bytes, role: Role) -> Record | None:
@@ -160,15 +181,25 @@ class Journal:
         if self._doubtful:
             self._write(_AFFIRM)
         rows = self._database.execute(
-            f"SELECT move, role, epoch, state, details FROM record {where} ORDER BY number",  # noqa: S608 - no values
+            f"SELECT move, role, epoch, state, details, at FROM record {where} ORDER BY number",  # noqa: S608 - no values
             values,
         ).fetchall()
         found: dict[tuple[bytes, str], Record] = {}
-        for move, role, epoch, state, text in rows:
-            before = found.get((move, role))
-            if before is not None and before.epoch != epoch and State(state) in FIRST:
-                # Another attempt: what was owed and made in the one before is settled.
-                before = None
-            details = {**(before.details if before else {}), **json.loads(text)}
-            found[move, role] = Record(move, Role(role), epoch, State(state), details)
+        for move, role, epoch, state, text, at in rows:
+            record = Record(move, Role(role), epoch, State(state), json.loads(text), at)
+            found[move, role] = _merged(found.get((move, role)), record)
         return list(found.values())
+
+
+def _merged(before: Record | None, record: Record) -> Record:
+    """``record``, whose ``began_at`` is when it was written itself, after ``before``."""
+    rests, rested = (each is not None and each.state in RESTING[each.role] for each in (record, before))
+    ended_at = record.began_at if rests else None
+    if before is None:
+        return replace(record, ended_at=ended_at)
+    if rests and rested:
+        ended_at = before.ended_at
+    # Of another attempt: what was owed and made in the one before is settled.
+    again = before.epoch != record.epoch and record.state in FIRST
+    details = {**({} if again else before.details), **record.details}
+    return replace(record, details=details, began_at=before.began_at, ended_at=ended_at)

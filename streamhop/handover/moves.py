@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -40,7 +41,7 @@ class Moves:
     def __init__(self, host: Host, tasks: asyncio.TaskGroup, means: Means | None = None) -> None:
         self._host = host
         means = means or Means()
-        self._background = Background(tasks)
+        self._background = Background(tasks, host.stopping)
         self._settlements = Settlements(host, self._background)
         self._operations = Operations(host, tasks, self._background, self._settlements, means)
         self._arrivals = Arrivals(host, self._background, self._settlements, means)
@@ -138,7 +139,7 @@ class Moves:
         return self._host.peers.name_of(reference)
 
     async def rows(self) -> list[dict[str, Any]]:
-        """Every move that is remembered, oldest first: those from here, then those to here."""
+        """Every move that is remembered, from here and to here, oldest first."""
         return [self._row(known) for known in await self._known()]
 
     async def show(self, move: bytes) -> dict[str, Any]:
@@ -191,6 +192,15 @@ class Moves:
             "role": known.role.value,
             "container": known.container,
             "peer": peer,
+            "began_at": _utc(known.began_at),
+            "ended_at": None if result is None else _utc(known.ended_at),
             "running": result is None,
             "result": result,
         }
+
+
+def _utc(at: float | None) -> str | None:
+    """Seconds since the epoch as ISO 8601 has them."""
+    if at is None:
+        return None
+    return dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,9 @@ CREATE TABLE IF NOT EXISTS operation (
     move BLOB NOT NULL UNIQUE,
     container TEXT NOT NULL,
     peer TEXT NOT NULL,
-    result TEXT
+    result TEXT,
+    began_at REAL,
+    ended_at REAL
 );
 """
 
@@ -30,12 +32,16 @@ class KeptOperation:
     :param container: as the user called it.
     :param peer: as the user called it.
     :param result: what the user was told; None if its daemon ended before it did.
+    :param began_at: when it was asked for, in seconds since the epoch; None if a daemon of an earlier version noted it.
+    :param ended_at: when the user was told; None as before.
     """
 
     move: bytes
     container: str
     peer: str
     result: Mapping[str, Any] | None
+    began_at: float | None = None
+    ended_at: float | None = None
 
 
 class OperationLog:
@@ -43,11 +49,13 @@ class OperationLog:
 
     :param database: in autocommit mode.
     :param lock: guards ``database``.
+    :param clock: seconds since the epoch, for people.
     """
 
-    def __init__(self, database: sqlite3.Connection, lock: threading.Lock) -> None:
+    def __init__(self, database: sqlite3.Connection, lock: threading.Lock, clock: Callable[[], float]) -> None:
         self._database = database
         self._lock = lock
+        self._clock = clock
 
     def begin(self, move: bytes, container: str, peer: str) -> None:
         """Note what was asked for.
@@ -56,7 +64,8 @@ class OperationLog:
         """
         with self._lock:
             self._database.execute(
-                "INSERT INTO operation (move, container, peer) VALUES (?, ?, ?)", (move, container, peer)
+                "INSERT INTO operation (move, container, peer, began_at) VALUES (?, ?, ?, ?)",
+                (move, container, peer, self._clock()),
             )
 
     def end(self, move: bytes, result: Mapping[str, Any]) -> None:
@@ -65,7 +74,10 @@ class OperationLog:
         :raises sqlite3.Error: it may not be durable.
         """
         with self._lock:
-            self._database.execute("UPDATE operation SET result = ? WHERE move = ?", (json.dumps(result), move))
+            self._database.execute(
+                "UPDATE operation SET result = ?, ended_at = ? WHERE move = ?",
+                (json.dumps(result), self._clock(), move),
+            )
 
     def get(self, move: bytes) -> KeptOperation | None:
         """What was asked for and told about ``move``, or None."""
@@ -86,10 +98,11 @@ class OperationLog:
     def _rows(self, where: str = "", values: tuple[Any, ...] = ()) -> list[KeptOperation]:
         with self._lock:
             rows = self._database.execute(
-                f"SELECT move, container, peer, result FROM operation {where} ORDER BY number",  # noqa: S608 - no values
+                f"SELECT move, container, peer, result, began_at, ended_at FROM operation {where} "  # noqa: S608 - no values
+                "ORDER BY number",
                 values,
             ).fetchall()
         return [
-            KeptOperation(move, container, peer, None if text is None else json.loads(text))
-            for move, container, peer, text in rows
+            KeptOperation(move, container, peer, None if text is None else json.loads(text), began_at, ended_at)
+            for move, container, peer, text, began_at, ended_at in rows
         ]

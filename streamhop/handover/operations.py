@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamhop.peering import NotPairedError, PeerTarget
+from streamhop.peering import NoAddressError, NotPairedError, PeerTarget
 from streamhop.telemetry.events import EventLog
 
 from .background import Background
 from .concurrency import concluded
 from .converging import ROUNDS_MAX as CONVERGING_ROUNDS_MAX
-from .errors import CancelledMoveError, InDoubtError, MoveError, PreflightError, StillFrozenError
-from .failures import EXPECTED, as_move_error, plain
+from .errors import InDoubtError, MoveError, PreflightError, StillFrozenError
+from .failures import EXPECTED, as_move_error, of_cancel, plain
 from .health import GOOD, UNKNOWN, health_at_target
 from .host import Host
 from .means import Means
@@ -139,13 +139,13 @@ class Operations:
         """Begin to move a container; returns as soon as the ID cannot be lost any more.
 
         :raises ConfigError: in the clear, the peer is neither a known name nor an address.
-        :raises MoveError: the peer is not paired, or the daemon is stopping.
+        :raises MoveError: the peer is not paired, nobody knows where it is, or the daemon is stopping.
         :raises sqlite3.Error: the journal cannot be written; nothing was begun.
         """
         self._refuse_when_stopping()
         try:
             peer = self._host.peers.find(request.peer)
-        except NotPairedError as error:
+        except (NotPairedError, NoAddressError) as error:
             raise as_move_error(error) from error
         operation = Operation(request)
         kept = self._host.journal.operations
@@ -157,7 +157,7 @@ class Operations:
             del self._operations[key]
         operation.task = self._tasks.create_task(self._carry_out(operation, peer))
         # One that is cancelled before its first step ends without a word of its own.
-        operation.task.add_done_callback(lambda _: operation.end(CancelledMoveError("it was cancelled").as_json()))
+        operation.task.add_done_callback(lambda _: operation.end(self._of_cancel()))
         return operation
 
     def _refuse_when_stopping(self) -> None:
@@ -189,13 +189,16 @@ class Operations:
             result = await self._move_away(operation, peer)
             result |= await self._health(operation, peer)
         except asyncio.CancelledError:
-            result = CancelledMoveError("it was cancelled").as_json()
+            result = self._of_cancel()
         except EXPECTED as error:
             result = as_move_error(error).as_json()
         except Exception as error:
             log.exception("a bug ended a move of %s", operation.request.container)
             result = MoveError(f"internal error: {error!r}", "report this, with the daemon's log").as_json()
         await concluded(self._conclude(operation, result))
+
+    def _of_cancel(self) -> dict[str, Any]:
+        return of_cancel(stopping=self._background.stopping).as_json()
 
     async def _conclude(self, operation: Operation, result: dict[str, Any]) -> None:
         """Keep the result, then tell it: what a user was told is not forgotten by a daemon that ends right after."""

@@ -17,6 +17,9 @@ from .states import State
 ARRIVING = frozenset({State.RECEIVING, State.PREPARED, State.OWNED})
 """States of a move to this host that has not ended."""
 
+WHY = "why"
+"""A detail of a target's record: the error with which the move failed here, as it is shown."""
+
 _DAEMON_ENDED = "the daemon ended while it was being moved"
 
 
@@ -77,4 +80,9 @@ def outcome_of_arrival(record: Record, source: str, target: str) -> dict[str, An
     if record.state in (State.OPEN, State.DONE):
         name = str(record.details.get("name"))
         return report_without_figures((name, name), source, target)
+    if "owes_removal" in record.details:
+        return MoveError("an operator reclaimed it at the source, while this host was away").as_json()
+    why = record.details.get(WHY)
+    if isinstance(why, dict):
+        return {**MoveError("").as_json(), **why}
     return MoveError("it did not come to this host", "the source and this daemon's log know why").as_json()

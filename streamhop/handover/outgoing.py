@@ -140,7 +140,7 @@ class OutgoingMove:
         try:
             session = await self._host.peers.dial(self._peer, self._host.config.connections, self._limit_bytes_per_s)
         except UntrustedError as error:
-            raise UnpairedError(f"{self._peer.name}: {error}", "pair the two hosts: streamhop pair") from error
+            raise UnpairedError(f"{self._peer.name}: {error}") from error
         except EXPECTED as error:
             places = ", ".join(map(str, self._peer.addresses))
             where = self._peer.name if self._peer.name == places else f"{self._peer.name} ({places})"
@@ -148,7 +148,7 @@ class OutgoingMove:
                 f"{where} cannot be reached: {plain(error)}",
                 "check that streamhop runs there and listens on that address"
                 if self._peer.name != places
-                else "it is none of the peers in the configuration, so it was taken for an address",
+                else f"it is no peer's name, so it was taken for an address; {self._host.peers.known_names()}",
             ) from error
         self.connected = True
         async with session:
@@ -292,7 +292,9 @@ class OutgoingMove:
             self._costs,
         )
         self._tally.link_bytes_per_s = bandwidth
-        self._tally.usual_fixed_s = Costs().of(manifest.memory_bytes) + 2 * (session.rtt_s or 0.0)
+        self._tally.usual_fixed_s = predict_downtime(
+            0.0, bandwidth, session.rtt_s or 0.0, manifest.memory_bytes, Costs()
+        ).fixed_s
         verdict = self._brake.judge(decide(rounds, predicted, self._options, elapsed_s), rounds, alone=alone)
         number = len(rounds) - 1
         self._tally.add_round(number, rounds[-1], verdict)
@@ -336,10 +338,8 @@ class OutgoingMove:
             processes = await self._means.processes(container.init_pid)
             async with asyncio.TaskGroup() as frozen:
                 frozen.create_task(sender.final_trees(processes))
-                await checkpoint.run(DUMP_S_MAX)
-                self._phase("final difference")
-                digest = await sender.final_memory(self._image_dir)
-            await session.send(Prepare(move=self.id, epoch=self.epoch, image_digest=digest))
+                digest = await sender.final_memory(self._dump(checkpoint), self._image_dir, frozen)
+                await session.send(Prepare(move=self.id, epoch=self.epoch, image_digest=digest))
             self._phase("restore at the target")
             prepared = await dialogue.answer(Prepared)
             watch.cancel()
@@ -349,6 +349,10 @@ class OutgoingMove:
             str(name): float(seconds) for name, seconds in prepared.attributes.items() if isinstance(seconds, float)
         }
         return digest
+
+    async def _dump(self, checkpoint: Checkpoint) -> None:
+        await checkpoint.run(DUMP_S_MAX)
+        self._phase("final difference")
 
     @asynccontextmanager
     async def _frozen_no_longer_than_bearable(self) -> AsyncIterator[None]:

@@ -107,7 +107,7 @@ async def check_as_source(host: Host, found: dict[str, Any], new_name: str | Non
     objections += [Refusal(problem.reason, problem.fix) for problem in problems(capabilities)]
     if objections:
         runs = found["State"]["Running"] and not found["State"]["Paused"]
-        raise _refused(objections, PreflightError if runs else NotRunningError)
+        raise (PreflightError if runs else NotRunningError).of_several(objections)
     init_pid = found["State"]["Pid"]
     processes = await asyncio.to_thread(container_pids, init_pid)
     if len(processes) > PROCESSES_MAX:
@@ -191,11 +191,6 @@ def _check_room_for_dump(host: Host, memory_bytes: int) -> None:
             f"the final dump needs about {memory_bytes >> 20} MiB in {host.config.run_dir}, {free >> 20} MiB are free",
             "make that tmpfs larger, or set run_dir to a larger one",
         )
-
-
-def _refused(objections: list[Refusal], kind: type[PreflightError]) -> PreflightError:
-    more = f" (and {len(objections) - 1} more)" if len(objections) > 1 else ""
-    return kind(f"{objections[0].reason}{more}", objections[0].fix)
 
 
 def _versions(capabilities: HostCapabilities) -> dict[str, str]:

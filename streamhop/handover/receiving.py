@@ -77,6 +77,11 @@ class Receiver:
         for queue in self._trees.values():
             await queue.drained()
 
+    async def process_images_complete(self) -> None:
+        """Return when the final dump's files are here, all but memory."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._final_seen["files"] > 0)
+
     async def apply_trees(self, roots: Mapping[str, Path]) -> None:
         """Apply each tree's rounds, in order, below its root as they arrive; runs until cancelled."""
         async with asyncio.TaskGroup() as group:

@@ -22,6 +22,8 @@ class Remembered:
     :param running: an operation of this daemon is at it.
     :param record: the journal's newest record; None if nothing was promised.
     :param told: what the user was told; None if nothing was.
+    :param began_at: in seconds since the epoch; None if a daemon of an earlier version noted it.
+    :param ended_at: as before; also None if it has not.
     """
 
     move: bytes
@@ -31,6 +33,8 @@ class Remembered:
     running: bool
     record: Record | None
     told: Mapping[str, Any] | None
+    began_at: float | None = None
+    ended_at: float | None = None
 
     def result(self, here: str, peer: str) -> dict[str, Any] | None:
         """How it ended, with the move's ID; None if it has not.
@@ -51,7 +55,7 @@ class Remembered:
 def remembered(
     records: Sequence[Record], kept: Sequence[KeptOperation], operations: Iterable[Operation]
 ) -> list[Remembered]:
-    """Every move from here, oldest first, then every move to here.
+    """Every move from here and to here, oldest first; those that nobody knows the time of come before all others.
 
     :param records: all of the journal.
     :param kept: all that users asked for.
@@ -66,12 +70,35 @@ def remembered(
         running = alive is not None and alive.result is None
         told = operation.result if alive is None else alive.result
         record = departures.get(operation.move)
+        # What was in doubt when the user was told may have been settled since.
+        ends = [operation.ended_at, None if record is None else record.ended_at]
         found.append(
-            Remembered(operation.move, Role.SOURCE, operation.container, operation.peer, running, record, told)
+            Remembered(
+                operation.move,
+                Role.SOURCE,
+                operation.container,
+                operation.peer,
+                running,
+                record,
+                told,
+                operation.began_at,
+                None if running else max((end for end in ends if end is not None), default=None),
+            )
         )
-    return found + [_from_record(record) for record in records if record.role is Role.TARGET]
+    found += [_from_record(record) for record in records if record.role is Role.TARGET]
+    return sorted(found, key=lambda known: known.began_at or 0.0)
 
 
 def _from_record(record: Record) -> Remembered:
     name, peer = record.details.get("name"), record.details.get("peer")
-    return Remembered(record.move, record.role, str(name), str(peer), running=False, record=record, told=None)
+    return Remembered(
+        record.move,
+        record.role,
+        str(name),
+        str(peer),
+        running=False,
+        record=record,
+        told=None,
+        began_at=record.began_at,
+        ended_at=record.ended_at,
+    )

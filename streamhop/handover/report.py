@@ -8,7 +8,7 @@ from typing import Any
 
 from streamhop.telemetry.events import Timeline
 
-from .policy import RoundResult, Verdict
+from .policy import Costs, RoundResult, Verdict
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Tally:
         """The part of the downtime that was not sending."""
         if self.downtime_s is None or not self.link_bytes_per_s:
             return None
-        return max(0.0, self.downtime_s - self.wire_by_kind["memory_final"] / self.link_bytes_per_s)
+        return self.downtime_s - Costs().transfer_s(self.wire_by_kind["memory_final"], self.link_bytes_per_s)
 
     def add_round(self, number: int, result: RoundResult, verdict: Verdict) -> None:
         """Note one round of pre-copy and what was decided after it."""

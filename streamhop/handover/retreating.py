@@ -13,7 +13,7 @@ from streamhop_protocol.messages import Abort, Aborted
 
 from .dialogue import Dialogue
 from .errors import CancelledMoveError, EndedError, InDoubtError, MoveError, StillFrozenError
-from .failures import EXPECTED, as_move_error, first_failure, plain
+from .failures import EXPECTED, as_move_error, first_failure, of_cancel, plain
 from .host import Host, MoveJournal
 from .settling_here import settle_here
 from .states import State
@@ -86,8 +86,11 @@ class Retreat:
         return error
 
     async def forgo(self) -> None:
-        """Nobody wants another attempt: owe the target that word, so that it keeps nothing of the container."""
-        if self._journal.state is State.ABORTED:
+        """Nobody wants another attempt: owe the target that word, so that it keeps nothing of the container.
+
+        A daemon that stops does not know what anybody wants.
+        """
+        if self._journal.state is State.ABORTED and not self._host.stopping.is_set():
             with contextlib.suppress(*EXPECTED):
                 await self._journal.note(owes_abort=True, abort_code=CancelledMoveError.code)
 
@@ -129,7 +132,7 @@ class Retreat:
 
     def _explain(self, failure: BaseException) -> MoveError:
         if isinstance(failure, asyncio.CancelledError):
-            return CancelledMoveError("it was cancelled")
+            return of_cancel(stopping=self._host.stopping.is_set())
         if not isinstance(failure, EXPECTED):
             log.error("a bug ended move %s", self._move.hex(), exc_info=failure)
             return MoveError(f"internal error: {failure!r}", "report this, with the daemon's log")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 
 from streamhop.content.image_layers import ImageDescription, read_layers
@@ -174,14 +174,23 @@ class Sender:
         """Send the last changes of every tree; the container must be frozen."""
         await self._tree_round(0, processes, final=True)
 
-    async def final_memory(self, image_dir: Path) -> bytes:
-        """Compare the dump in ``image_dir`` with what was sent, send the difference; returns the image's digest."""
-        final = await asyncio.to_thread(self._memory.final, image_dir)
-        async with asyncio.TaskGroup() as group:
+    async def final_memory(self, dump: Awaitable[None], image_dir: Path, group: asyncio.TaskGroup) -> bytes:
+        """Make the dump, compare it with what was sent, send the difference; returns the image's digest.
+
+        :param dump: makes it, in ``image_dir``.
+        :param group: owns the sending, which may not have ended yet.
+        """
+        final = self._memory.final(image_dir)
+        try:
             group.create_task(self._final_pages(final))
-            group.create_task(self._final_files(final))
             digest = group.create_task(in_worker(final.digest))
-        return digest.result()
+            await dump
+            await asyncio.to_thread(final.dumped)
+        finally:
+            final.give_up()
+        files = await self._final_files(final)
+        group.create_task(files.finish())
+        return await digest
 
     async def _final_pages(self, final: FinalImage) -> None:
         stream = await self._open(StreamKind.FINAL, "final memory", "memory_final", part="pages")
@@ -189,14 +198,14 @@ class Sender:
             await stream.write(batch.data, batch.meta)
         await stream.finish()
 
-    async def _final_files(self, final: FinalImage) -> None:
+    async def _final_files(self, final: FinalImage) -> _CountedStream:
         stream = await self._open(StreamKind.FINAL, "process images", "memory_final", part="files")
-        for path in final.image_files():
-            content = await asyncio.to_thread(path.read_bytes)
+        async for path, content in in_thread((path, path.read_bytes()) for path in final.image_files()):
             for offset in range(0, max(1, len(content)), IMAGE_FILE_CHUNK_BYTES):
                 piece = content[offset : offset + IMAGE_FILE_CHUNK_BYTES]
                 await stream.write(piece, {"name": path.name, "offset": offset})
-        await stream.finish()
+        stream.end()
+        return stream
 
 
 class _CountedStream:
@@ -234,6 +243,10 @@ class _CountedStream:
                 wire_bytes=self.wire_bytes,
                 total_bytes=self.total_bytes,
             )
+
+    def end(self, **attributes: object) -> None:
+        """Nothing more comes; :meth:`finish` waits until the target has all of it."""
+        self._stream.end(attributes)
 
     async def finish(self, **attributes: object) -> None:
         """End the stream and wait until the target has accepted all of it."""

@@ -63,13 +63,15 @@ async def forbid_restart(engine: Engine, container: str) -> None:
 async def allow_restart(engine: Engine, container: str, policy: Mapping[str, Any]) -> None:
     """Give the container its restart policy back, and the start that dockerd or a reboot would have given it meanwhile.
 
-    That is a start from disk, as after any crash.
+    That is a start from disk, as after any crash. What somebody has stopped meanwhile stays stopped.
     """
     if policy.get("Name") in (None, *_NEVER):
         return
     found = await engine.inspect_container(container)
     was_forbidden = (found["HostConfig"].get("RestartPolicy") or {}).get("Name", "no") in _NEVER
-    if was_forbidden and not found["State"]["Running"] and _restarts(policy, found["State"]):
+    state = found["State"]
+    missed = was_forbidden and not state["Running"] and _restarts(policy, state)
+    if missed and not await engine.was_asked_to_end(container, state):
         await engine.start(container)
     await engine.update_restart_policy(container, dict(policy))
 

@@ -26,11 +26,27 @@ ADDRESSES_MAX = 16
 PEER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 """What a peer may be called: it becomes a file's name, and people type it."""
 
+HOW_TO_PAIR = "pair the two: `streamhop pair` on one host, `streamhop pair TOKEN` on the other"
+
+NAMES_TOLD_MAX = 20
+"""Names that a message lists."""
+
 _SUFFIX = ".json"
 
 
 class PeerBookError(Exception):
-    """A peer is not known, ambiguous, or cannot be kept; the text says which."""
+    """A peer is not known, ambiguous, or cannot be kept; the text says which.
+
+    :param fix: what to do about it; empty if there is nothing but what the text says.
+    """
+
+    def __init__(self, reason: str, fix: str = "") -> None:
+        super().__init__(reason)
+        self.fix = fix
+
+
+class UnknownPeerError(PeerBookError):
+    """Nobody is called so, and nobody's ID is or begins so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +82,13 @@ def check_name(name: str) -> str:
     return name
 
 
+def told_names(names: Iterable[str]) -> str:
+    """``names`` for a message: sorted, and only the first of very many."""
+    found = sorted(names)
+    more = f" and {len(found) - NAMES_TOLD_MAX} more" if len(found) > NAMES_TOLD_MAX else ""
+    return ", ".join(found[:NAMES_TOLD_MAX]) + more
+
+
 def _as_id(text: str) -> DeviceId | None:
     """The ID that ``text`` is, all of it; None if it is none."""
     try:
@@ -77,13 +100,15 @@ def _as_id(text: str) -> DeviceId | None:
 class PeerBook:
     """All trusted peers. Every change is on disk when its method returns."""
 
-    def __init__(self, directory: Path, configured: Iterable[Peer] = ()) -> None:
+    def __init__(self, directory: Path, configured: Iterable[Peer] = (), own_name: str = "") -> None:
         """Read what is kept in ``directory``, which is made when the first peer is added.
 
         :param configured: peers from the configuration; they hide kept ones of the same name or ID.
+        :param own_name: what this host is called: no peer is to be called so from now on.
         :raises PeerBookError: a file is damaged, or two peers share a name or an ID.
         """
         self._directory = directory
+        self._own_name = own_name
         self._peers: dict[str, Peer] = {}
         for peer in configured:
             self._take(peer)
@@ -121,23 +146,34 @@ class PeerBook:
 
         A whole ID is that device or nobody, whatever others are called: the journal names peers so.
 
-        :raises PeerBookError: there is none, several IDs begin so, or one peer is called as another's ID begins.
+        :raises UnknownPeerError: there is none.
+        :raises PeerBookError: several IDs begin so, or one peer is called as another's ID begins.
         """
         if (identifier := _as_id(text)) is not None:
             if (peer := self.by_id(identifier)) is None:
-                raise PeerBookError(f"{identifier.short} is not a peer of this host any longer, or never was")
+                raise UnknownPeerError(
+                    f"{identifier.short} is not a peer of this host any longer, or never was", HOW_TO_PAIR
+                )
             return peer
         named, beginning = self._peers.get(text), self._beginning(text)
         if named is not None and all(peer.id == named.id for peer in beginning):
             return named
         if named is not None:
-            raise PeerBookError(f"{text!r} is a peer's name and the beginning of another's ID: give the whole ID")
+            raise PeerBookError(f"{text!r} is a peer's name and the beginning of another's ID", "give the whole ID")
         if len(beginning) > 1:
-            names = ", ".join(sorted(peer.name for peer in beginning))
-            raise PeerBookError(f"{text!r} is the beginning of several IDs: {names}")
+            names = told_names(peer.name for peer in beginning)
+            raise PeerBookError(f"{text!r} is the beginning of several IDs: {names}", "give the name, or the whole ID")
         if not beginning:
-            raise PeerBookError(f"{text!r} is not a peer of this host: pair the two, see `streamhop pair --help`")
+            raise self._unknown(text)
         return beginning[0]
+
+    def _unknown(self, text: str) -> UnknownPeerError:
+        if text == self._own_name:
+            return UnknownPeerError(
+                f"{text!r} is this host itself", "give the name of another one, see `streamhop peers`"
+            )
+        known = f"known are {told_names(self._peers)}" if self._peers else "none is known yet"
+        return UnknownPeerError(f"{text!r} is not a peer of this host: {known}", f"give one of them, or {HOW_TO_PAIR}")
 
     def _beginning(self, text: str) -> list[Peer]:
         """The peers whose IDs begin with ``text``; none if it is too short to tell devices apart."""
@@ -147,7 +183,7 @@ class PeerBook:
         return [peer for peer in self._peers.values() if str(peer.id).replace("-", "").startswith(plain)]
 
     def free_name(self, wanted: str, identifier: DeviceId) -> str:
-        """``wanted``, or with a number if another device is called so.
+        """``wanted``, or with a number if another device, or this host, is called so.
 
         A host that calls itself by what is an ID, or the beginning of another peer's, is called otherwise: it chose
         that itself.
@@ -155,10 +191,28 @@ class PeerBook:
         if PEER_NAME.fullmatch(wanted) and self._is_taken_for_id(wanted, identifier):
             wanted = f"peer-{identifier.short}"
         name, number = check_name(wanted), 1
-        while (holder := self._peers.get(name)) is not None and holder.id != identifier:
+        while self._is_held(name, identifier):
             number += 1
             name = f"{wanted[:56]}-{number}"
         return name
+
+    def check_free(self, name: str, identifier: DeviceId) -> None:
+        """Whether a user may call that device ``name``.
+
+        :raises PeerBookError: it is no name, this host's own, another peer's, or taken for another peer's ID.
+        """
+        check_name(name)
+        if name == self._own_name:
+            raise PeerBookError(f"{name} is what this host itself is called", "choose another name")
+        if self._is_held(name, identifier):
+            raise _taken(name)
+        if self._is_taken_for_id(name, identifier):
+            raise PeerBookError(f"{name} is the beginning of another peer's ID", "choose another name")
+
+    def _is_held(self, name: str, identifier: DeviceId) -> bool:
+        """Whether this host or another device than that is called ``name``."""
+        holder = self._peers.get(name)
+        return holder.id != identifier if holder is not None else name == self._own_name
 
     def _is_taken_for_id(self, name: str, identifier: DeviceId) -> bool:
         return _as_id(name) is not None or any(peer.id != identifier for peer in self._beginning(name))
@@ -175,9 +229,9 @@ class PeerBook:
             self._check_ours(before)
         holder = self._peers.get(peer.name)
         if holder is not None and holder.id != peer.id:
-            raise PeerBookError(f"another peer is called {peer.name} already")
+            raise _taken(peer.name)
         if before is None and len(self._peers) >= PEERS_MAX:
-            raise PeerBookError(f"there are {PEERS_MAX} peers already")
+            raise PeerBookError(f"there are {PEERS_MAX} peers already", "unpair one that is not needed")
         self._write(peer)
         if before is not None and before.name != peer.name:
             self._erase(before)
@@ -186,11 +240,12 @@ class PeerBook:
     def rename(self, text: str, name: str) -> Peer:
         """Call a peer ``name`` from now on.
 
-        :raises PeerBookError: as :meth:`find` and :meth:`add`.
+        :raises PeerBookError: as :meth:`find`, :meth:`check_free` and :meth:`add`.
         """
         found = self.find(text)
         self._check_ours(found)
-        renamed = Peer(check_name(name), found.id, found.addresses, found.certificate)
+        self.check_free(name, found.id)
+        renamed = Peer(name, found.id, found.addresses, found.certificate)
         self.add(renamed)
         return renamed
 
@@ -207,7 +262,7 @@ class PeerBook:
     @staticmethod
     def _check_ours(peer: Peer) -> None:
         if peer.configured:
-            raise PeerBookError(f"{peer.name} is in the configuration: change it there")
+            raise PeerBookError(f"{peer.name} is in the configuration", f"change [peers.{peer.name}] there")
 
     def _path(self, peer: Peer) -> Path:
         return self._directory / f"{peer.name}{_SUFFIX}"
@@ -239,6 +294,10 @@ class PeerBook:
         except OSError as error:
             raise PeerBookError(f"{peer.name} cannot be forgotten: {error}") from error
         self._peers.pop(peer.name, None)
+
+
+def _taken(name: str) -> PeerBookError:
+    return PeerBookError(f"another peer is called {name} already", "choose another name, or rename that one")
 
 
 def pinned_peers(config: Config) -> list[Peer]:

@@ -32,6 +32,8 @@ _CHECKSUM_BYTES = 4
 class BadTokenError(ValueError):
     """The text is no pairing token; it says why."""
 
+    fix = "give the whole line that `streamhop pair` printed on the other host"
+
 
 @dataclass(frozen=True, slots=True)
 class PairingToken:

@@ -50,6 +50,7 @@ class Channel(asyncio.BufferedProtocol):
         # not the event loop's clock: uvloop's has a resolution of a millisecond
         self.made_at = 0.0
         self.heard_at = 0.0
+        self.wrote_at = 0.0
         self.wire_bytes_sent = 0
         self.peer: KnownPeer | None = None
         """Whose certificate it is; None without TLS."""
@@ -163,6 +164,7 @@ class Channel(asyncio.BufferedProtocol):
             return
         kept = [buffer for buffer in buffers if buffer]
         self.wire_bytes_sent += sum(map(len, kept))
+        self.wrote_at = time.monotonic()
         self._transport.writelines(kept)
 
     def flush(self) -> None:

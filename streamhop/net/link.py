@@ -126,6 +126,18 @@ def fragment_bytes(link_bytes_per_s: float | None) -> int:
     return round(min(FRAGMENT_BYTES_MAX, max(FRAGMENT_BYTES_MIN, link_bytes_per_s * QUEUE_S)))
 
 
+def grown_fragment_bytes(size_bytes: int, left_in_s: float) -> int:
+    """Payload of the next frame while nothing is known of the link.
+
+    Until its first measurement a fast link would carry frames that cost more work than their content. A slow one takes
+    no more at once than the kernel does, measured or not.
+
+    :param size_bytes: payload of a frame up to now.
+    :param left_in_s: how long the last frame took to go to the kernel as a whole, after it did not at once.
+    """
+    return min(FRAGMENT_BYTES_MAX, 2 * size_bytes) if left_in_s < QUEUE_S / 2 else size_bytes
+
+
 def unsent_bytes(link_bytes_per_s: float) -> int:
     """Bytes that the kernel may hold unsent of one connection."""
     return round(min(UNSENT_BYTES_MAX, max(UNSENT_BYTES_MIN, link_bytes_per_s * QUEUE_S)))

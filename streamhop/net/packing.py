@@ -18,12 +18,41 @@ INLINE_BYTES_MAX = 8 * 1024
 """Work on less than this takes less time than handing it to a thread."""
 
 
-def pack_chunk(data: bytes | memoryview, link_bytes_per_s: float | None) -> Packed:
-    """Compress one chunk with the codec that suits the link and the content."""
-    choice = choose_codec(link_bytes_per_s, compressible=True)
+UNSEEN_CHUNKS_MAX = 16
+"""So many chunks of a stream go as they are, at most, before one is looked at again."""
+
+
+def pack_chunk(data: bytes | memoryview, choice: CodecChoice) -> Packed:
+    """Compress one chunk, unless a look at it says that it is not worth it."""
     if choice.codec is not Codec.NONE and not looks_compressible(data):
         choice = CodecChoice(Codec.NONE)
     return compress(data, choice)
+
+
+class ContentHabit:
+    """What the chunks of one stream were like, and so which of the next are to be looked at.
+
+    A look at a chunk, with handing it to a thread and back, costs a fast link more than it can save while the content
+    does not shrink. So each chunk that did not lets twice as many pass as the one before. A link that is slow enough
+    for more than LZ4 gains by every chunk that shrinks, and waits for nobody: there all are looked at.
+    """
+
+    def __init__(self) -> None:
+        self._passing = 0
+        self._passed = 0
+
+    def choose(self, link_bytes_per_s: float | None) -> CodecChoice:
+        """The codec to try on the next chunk."""
+        choice = choose_codec(link_bytes_per_s, compressible=True)
+        if choice.codec is Codec.LZ4 and self._passed < self._passing:
+            self._passed += 1
+            return CodecChoice(Codec.NONE)
+        return choice
+
+    def learn(self, codec: Codec) -> None:
+        """A codec was tried on a chunk, and this is what became of it: NONE if it did not shrink."""
+        self._passing = min(UNSEEN_CHUNKS_MAX, 2 * self._passing + 1) if codec is Codec.NONE else 0
+        self._passed = 0
 
 
 def stable(data: bytes | bytearray | memoryview) -> bytes | memoryview:
@@ -50,12 +79,12 @@ class CodecThreads:
         """Start ``work`` in a thread; not after :meth:`close`."""
         return asyncio.ensure_future(self._loop.run_in_executor(self._executor, work))
 
-    def pack(self, data: bytes | memoryview, link_bytes_per_s: float | None) -> asyncio.Future[Packed]:
+    def pack(self, data: bytes | memoryview, choice: CodecChoice) -> asyncio.Future[Packed]:
         """:func:`pack_chunk` in a thread; counts for :meth:`packing_share`."""
 
         def timed() -> Packed:
             began = time.monotonic()
-            packed = pack_chunk(data, link_bytes_per_s)
+            packed = pack_chunk(data, choice)
             with self._counting:
                 self._packing_s += time.monotonic() - began
             return packed

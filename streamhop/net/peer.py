@@ -35,7 +35,15 @@ from .channel import Channel
 from .config import NetConfig
 from .errors import SessionLost
 from .limit import RateLimit
-from .link import SAMPLE_S_MIN, CodecPace, GoodputEstimate, RttWindow, fragment_bytes, unsent_bytes
+from .link import (
+    SAMPLE_S_MIN,
+    CodecPace,
+    GoodputEstimate,
+    RttWindow,
+    fragment_bytes,
+    grown_fragment_bytes,
+    unsent_bytes,
+)
 from .packing import CodecThreads
 from .security import KnownPeer
 from .sockets import limit_unsent, read_tcp_info, use_congestion_control
@@ -326,6 +334,9 @@ class PeerSession:
             self.flush_control()
             self._changed.wake()
         else:
+            if self._at_least_bytes_per_s is None:
+                left_in_s = time.monotonic() - channel.wrote_at
+                self._fragment_bytes = grown_fragment_bytes(self._fragment_bytes, left_in_s)
             self.pump()
 
     def on_lost(self, channel: Channel, error: Exception | None, /) -> None:
@@ -465,7 +476,8 @@ class PeerSession:
         self._goodput.update(now, acked_bytes, limited=limited)
         self._pace.update(link_limited=limited, packing_share=self.threads.packing_share())
         self._starved = idle
-        self._fragment_bytes = fragment_bytes(self._at_least_bytes_per_s)
+        if self._at_least_bytes_per_s is not None:
+            self._fragment_bytes = fragment_bytes(self._at_least_bytes_per_s)
         rate = self.goodput_bytes_per_s
         if rate is not None:
             allowed = unsent_bytes(rate)

@@ -16,7 +16,7 @@ from streamhop_protocol.outflow import OutgoingFrame
 from streamhop_protocol.session import ChunkArrived, Session, StreamEnded, StreamOpened, StreamReset
 
 from .errors import SessionLost
-from .packing import INLINE_BYTES_MAX, CodecThreads, Packed, pack_chunk, stable
+from .packing import INLINE_BYTES_MAX, CodecThreads, ContentHabit, Packed, pack_chunk, stable
 from .waking import Waker
 
 HELD_BYTES_MAX = 3 * 1024 * 1024
@@ -72,6 +72,7 @@ class OutgoingStream:
         """The same by the codec of the chunk, ``none``, ``lz4`` or ``zstd``; what is not a chunk counts as ``none``."""
         self._owner = owner
         self._id = stream
+        self._habit = ContentHabit()
         self._changed = Waker()
         self._done: dict[str, Any] | None = None
         self._error: ProtocolError | None = None
@@ -97,25 +98,25 @@ class OutgoingStream:
         kept = stable(data)
         chunk = self._owner.session.put_chunk(self._id, len(kept), meta)
         self.raw_bytes += len(kept)
-        link_bytes_per_s = self._owner.codec_rate_bytes_per_s
-        if len(kept) <= INLINE_BYTES_MAX:
-            self._owner.session.fill_chunk(chunk, *pack_chunk(kept, link_bytes_per_s))
+        choice = self._habit.choose(self._owner.codec_rate_bytes_per_s)
+        if len(kept) <= INLINE_BYTES_MAX or choice.codec is Codec.NONE:
+            self._owner.session.fill_chunk(chunk, *pack_chunk(kept, choice))
             self._owner.pump()
             return
-        packing = self._owner.threads.pack(kept, link_bytes_per_s)
+        packing = self._owner.threads.pack(kept, choice)
 
         def packed(future: asyncio.Future[Packed]) -> None:
             if self._owner.over is None and not future.cancelled():
-                self._owner.session.fill_chunk(chunk, *future.result())
+                codec, packed_data = future.result()
+                self._habit.learn(codec)
+                self._owner.session.fill_chunk(chunk, codec, packed_data)
                 self._owner.pump()
                 self._changed.wake()
 
         packing.add_done_callback(packed)
 
-    async def finish(self, attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """End the stream and wait until the peer has taken all of it; returns what it says about that.
-
-        May be called again after it was cancelled.
+    def end(self, attributes: Mapping[str, Any] | None = None) -> None:
+        """Nothing more is written: the peer hears of it, and :meth:`finish` only waits. Safe to repeat.
 
         :raises SessionLost: the session is over.
         :raises ProtocolError: the peer does not want the stream.
@@ -125,6 +126,16 @@ class OutgoingStream:
             self._owner.session.end_stream(self._id, attributes or {})
             self._ending = True
             self._owner.pump()
+
+    async def finish(self, attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """End the stream and wait until the peer has taken all of it; returns what it says about that.
+
+        May be called again after it was cancelled.
+
+        :raises SessionLost: the session is over.
+        :raises ProtocolError: the peer does not want the stream.
+        """
+        self.end(attributes)
         while self._done is None:
             self._check()
             await self._changed.wait()

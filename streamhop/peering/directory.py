@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from weakref import WeakSet
 
 from streamhop.config import Address, Config, parse_address
-from streamhop.identity import DeviceId, Identity, Peer, PeerBook, PeerBookError
+from streamhop.identity import DeviceId, Identity, Peer, PeerBook, PeerBookError, UnknownPeerError
+from streamhop.identity.peer_book import told_names
 from streamhop.net import (
     KnownPeer,
     NetConfig,
@@ -27,7 +28,20 @@ log = logging.getLogger("streamhop.peering")
 
 
 class NotPairedError(Exception):
-    """The peer is not one that this host trusts."""
+    """The peer is not one that this host trusts.
+
+    :param fix: what to do about it.
+    """
+
+    def __init__(self, reason: str, fix: str) -> None:
+        super().__init__(reason)
+        self.fix = fix
+
+
+class NoAddressError(Exception):
+    """The peer is trusted, but nobody knows where it is."""
+
+    fix = "add its address to [peers] in the configuration, or pair the two again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +85,41 @@ class PeerDirectory:
     def find(self, text: str) -> PeerTarget:
         """A peer as a user or the journal writes it: its name, its ID or the beginning of it; in the clear an address.
 
-        :raises NotPairedError: nobody is called so, or it is known but has no address.
+        :raises NotPairedError: nobody that is trusted is called so.
+        :raises NoAddressError: it is trusted, but has no address.
         :raises ConfigError: in the clear, what is neither a known name nor an address.
         """
         if self.identity is None:
             address = self._config.peers.get(text) or parse_address(text)
             return PeerTarget(text if text in self._config.peers else str(address), (address,))
         try:
-            peer = self.book.find(text)
+            peer = self._trusted(text)
         except PeerBookError as error:
-            raise NotPairedError(str(error)) from error
+            raise NotPairedError(str(error), error.fix) from error
         return self._target(peer)
+
+    def _trusted(self, text: str) -> Peer:
+        """As :meth:`PeerBook.find`; of a peer that has only an address, in the configuration, the error says that."""
+        try:
+            return self.book.find(text)
+        except UnknownPeerError as error:
+            if text not in self._config.peers:
+                raise
+            raise UnknownPeerError(
+                f"{text} is configured, but not paired",
+                f"`streamhop pair` there, then `streamhop pair TOKEN {text}` here",
+            ) from error
+
+    def known_names(self) -> str:
+        """Who is known, for a message."""
+        names = {*self._config.peers, *(peer.name for peer in self.book)}
+        return f"known are {told_names(names)}" if names else "none is known yet"
 
     def _target(self, peer: Peer) -> PeerTarget:
         configured = self._config.peers.get(peer.name)
         addresses = tuple(dict.fromkeys(((configured,) if configured else ()) + peer.addresses))
         if not addresses:
-            raise NotPairedError(f"{peer.name} is paired, but no address of it is known: add one to [peers]")
+            raise NoAddressError(f"{peer.name} is paired, but no address of it is known")
         return PeerTarget(peer.name, addresses, peer)
 
     def name_of(self, reference: str) -> str:
@@ -107,7 +139,7 @@ class PeerDirectory:
         for peer in self.book:
             try:
                 found.append(self._target(peer))
-            except NotPairedError as error:
+            except NoAddressError as error:
                 log.debug("%s", error)
         return found
 
@@ -182,7 +214,7 @@ class PeerDirectory:
 
         :raises PeerBookError: as :meth:`PeerBook.rename`.
         """
-        before = self.book.find(text)
+        before = self._trusted(text)
         renamed = self.book.rename(text, name)
         self._drop(before.name)
         return renamed
@@ -192,7 +224,7 @@ class PeerDirectory:
 
         :raises PeerBookError: as :meth:`PeerBook.remove`.
         """
-        removed = self.book.remove(text)
+        removed = self.book.remove(str(self._trusted(text).id))
         log.info("%s (%s) is unpaired", removed.name, removed.id.short)
         self._drop(removed.name)
         for session in list(self._dialed):

@@ -50,11 +50,20 @@ log = logging.getLogger("streamhop.peering")
 MESSAGE_BYTES_MAX = 16 * 1024
 ERROR_CHARACTERS_MAX = 500
 EXCHANGE_S_MAX = 10.0
+
+_ANOTHER_TOKEN = "make another token there: `streamhop pair`"  # noqa: S105 - no secret
 INVITATIONS_MAX = 16
 
 
 class PairingError(Exception):
-    """The two were not paired; the text says why."""
+    """The two were not paired; the text says why.
+
+    :param fix: what to do about it; empty if there is nothing but what the text says.
+    """
+
+    def __init__(self, reason: str, fix: str = "") -> None:
+        super().__init__(reason)
+        self.fix = fix
 
 
 @dataclass(slots=True)
@@ -96,7 +105,7 @@ class Pairing:
         """
         self._forget_expired()
         if len(self._invitations) >= INVITATIONS_MAX:
-            raise PairingError(f"{INVITATIONS_MAX} invitations are open: let one be used or expire")
+            raise PairingError(f"{INVITATIONS_MAX} invitations are open", "let one be used, or expire")
         token = PairingToken.new(self._identity.id, self._addresses)
         self._invitations.append(_Invitation(token, name, self._clock() + seconds))
         return token
@@ -166,9 +175,12 @@ class Pairing:
 
         :param name: what the inviter will be called here; by default as it calls itself.
         :raises PairingError: it cannot be reached, is another device, or refuses.
+        :raises PeerBookError: it cannot be called ``name``; nothing was said to it.
         """
         if token.inviter == self._identity.id:
-            raise PairingError("the token is this host's own: use it on the other one")
+            raise PairingError("the token is this host's own", "use it on the other one")
+        if name is not None:
+            self._directory.book.check_free(name, token.inviter)
         failures = []
         for address in token.addresses:
             try:
@@ -176,11 +188,16 @@ class Pairing:
                     return await self._accept_at(address, token, name)
             except asyncio.IncompleteReadError as error:
                 raise PairingError(
-                    f"{address} closed the connection: the token was used or has expired, or no pairing is open there"
+                    f"{address} closed the connection: the token was used or has expired, or no pairing is open there",
+                    _ANOTHER_TOKEN,
                 ) from error
             except (OSError, TimeoutError) as error:
                 failures.append(f"{address}: {str(error) or 'no answer'}")
-        raise PairingError(f"the inviting host cannot be reached: {'; '.join(failures)}")
+        raise PairingError(
+            f"the inviting host cannot be reached: {'; '.join(failures)}",
+            "let its daemon listen on an address that this host reaches (`listen` in the configuration), then make "
+            "another token there",
+        )
 
     async def _accept_at(self, address: Address, token: PairingToken, name: str | None) -> Peer:
         reader, writer = await asyncio.open_connection(
@@ -189,7 +206,7 @@ class Pairing:
         try:
             shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
             if shown is None or DeviceId.of_certificate(shown) != token.inviter:
-                raise PairingError(f"what answers at {address} is not the device that made the token")
+                raise PairingError(f"what answers at {address} is not the device that made the token", _ANOTHER_TOKEN)
             return await self._exchange(reader, writer, token, ssl.DER_cert_to_PEM_cert(shown), name)
         finally:
             writer.close()
@@ -209,7 +226,7 @@ class Pairing:
         await _send(writer, {**self._introduce(with_certificate=True), "proof": mine})
         answer = await _receive(reader)
         if "error" in answer:
-            raise PairingError(f"the inviting host refuses: {_printable(answer['error'])}")
+            raise PairingError(f"the inviting host refuses: {_printable(answer['error'])}", _ANOTHER_TOKEN)
         called, addresses, _, _ = _introduction({**answer, "certificate": certificate})
         expected = proof(token.secret, "inviter", token.inviter, self._identity.id, nonces)
         if not hmac.compare_digest(expected, _bytes(answer, "proof", 32)):
@@ -220,7 +237,9 @@ class Pairing:
         try:
             self._directory.add(peer)
         except PeerBookError as error:
-            raise PairingError(f"the other host trusts this one now, but not the reverse: {error}") from error
+            raise PairingError(
+                f"the other host trusts this one now, but not the reverse: {error}", error.fix
+            ) from error
         return peer
 
 

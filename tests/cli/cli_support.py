@@ -111,12 +111,17 @@ KEPT = [
 ]
 
 
+BEGAN = "2026-03-01T10:00:00.250Z"
+
+
 def row_of(move: str, container: str, result: dict[str, Any] | None, role: str = "source") -> dict[str, Any]:
     return {
         "id": move,
         "role": role,
         "container": container,
         "peer": "edge-b",
+        "began_at": BEGAN,
+        "ended_at": None if result is None else "2026-03-01T10:02:05.750Z",
         "running": result is None,
         "result": result,
     }
@@ -170,7 +175,7 @@ class Handler(BaseHTTPRequestHandler):
         return [
             row_of(MOVE, "web", None),
             row_of(OTHER, "db", FAILED),
-            row_of(OLD, "old", REPORT, "target"),
+            row_of(OLD, "old", REPORT, "target") | {"began_at": None, "ended_at": None},
         ]
 
     def do_GET(self) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import signal
 from pathlib import Path
 
 import click
 import pytest
-from cli_support import EVENTS, FAILED, MOVE, OLD, OTHER, REPORT, FakeDaemon, run
+from cli_support import BEGAN, EVENTS, FAILED, MOVE, OLD, OTHER, REPORT, FakeDaemon, run
 from click.testing import CliRunner
 from rich.console import Console
 
@@ -55,6 +56,18 @@ def test_a_failed_move_says_where_it_runs_and_exits_with_its_code(daemon: FakeDa
     assert "it runs on here, as it was" in result.stderr
     assert "drop it" in result.stderr
     assert "\x1b" not in result.stderr
+
+
+def test_all_reasons_of_a_refusal_are_told_each_with_its_fix(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.result = FAILED | {"others": [{"reason": "no network n", "fix": "create it"}, {"reason": "no", "fix": ""}]}
+    result = run(tmp_path, "migrate", "web", "edge-b")
+    assert result.stderr.splitlines()[-5:] == [
+        "  it runs on here, as it was",
+        "  drop it",
+        "  also: no network n",
+        "  create it",
+        "  also: no",
+    ]
 
 
 def test_a_daemon_that_ends_during_a_move_is_told(daemon: FakeDaemon, tmp_path: Path) -> None:
@@ -150,7 +163,11 @@ def test_moves_are_listed_and_cancelled(daemon: FakeDaemon, tmp_path: Path) -> N
     assert "under way" in listed.stdout
     assert "privileged" in listed.stdout
     assert "\x1b[31m" not in listed.stdout
-    assert "from edge-b" in listed.stdout.splitlines()[3]
+    under_way, failed, old = listed.stdout.splitlines()[1:]
+    local = f"{dt.datetime.fromisoformat(BEGAN).astimezone():%Y-%m-%d %H:%M:%S}"
+    assert local in under_way
+    assert (local in failed, "2 min 06 s" in failed) == (True, True)
+    assert old.split() == [OLD[:8], "old", "from", "edge-b", "moved"]
     assert len(json.loads(run(tmp_path, "moves", "--format", "json").stdout)) == 3
     cancelled = run(tmp_path, "cancel", "1a1a")
     assert (cancelled.exit_code, cancelled.stdout) == (0, "")

@@ -31,6 +31,7 @@ EXIT_CODES = {
     "no_convergence": 14,
     "integrity": 15,
     "cancelled": 20,
+    "daemon_stopped": 1,
     "in_doubt": 21,
     "still_frozen": 1,
     "ended": 1,

@@ -155,13 +155,13 @@ async def test_a_whole_image_is_loaded_with_its_id_and_names(spool: Path, kind: 
     image = IMAGES[kind]
     engine = FakeEngine(store=image.store)
     assembler = ImageAssembler(spool, image)
-    assert (assembler.loaded, assembler.local_id, assembler.brought) == (False, "", {})
+    assert (assembler.loaded, assembler.brought) == (False, {})
     bring(assembler, *LAYERS)
-    assert await assembler.load(engine) == image.id == assembler.local_id
+    assert await assembler.load(engine) == image.id
     assert assembler.loaded
     assert engine.known == {image.id: image.diff_ids}
     assert engine.tags == dict.fromkeys(SAMPLE.names, image.id)
-    assert (assembler.names_added, assembler.names_kept) == (SAMPLE.names, ())
+    assert (tuple(assembler.brought), assembler.names_kept) == (SAMPLE.names, ())
     await assembler.undo(engine)
     assert (engine.known, engine.tags) == ({}, {})
     await assembler.undo(engine)
@@ -204,7 +204,7 @@ async def test_an_image_that_is_here_is_not_loaded(spool: Path, kind: str) -> No
     assembler = ImageAssembler(spool, image)
     assert await assembler.load(engine) == image.id
     assert (assembler.loaded, engine.loads) == (False, [])
-    assert assembler.names_added == tuple(assembler.brought) == ("team/web:stable",)
+    assert tuple(assembler.brought) == ("team/web:stable",)
     await assembler.undo(engine)
     assert (engine.tags, list(engine.known)) == ({"web:1": image.id}, [image.id])
 
@@ -215,7 +215,7 @@ async def test_a_name_of_another_image_is_never_touched(assembler: ImageAssemble
     bring(assembler, *LAYERS)
     image_id = await assembler.load(engine)
     assert engine.tags == {"web:1": other, "team/web:stable": image_id}
-    assert (assembler.names_kept, assembler.names_added) == (("web:1",), ("team/web:stable",))
+    assert (assembler.names_kept, tuple(assembler.brought)) == (("web:1",), ("team/web:stable",))
     await assembler.undo(engine)
     assert (engine.tags, list(engine.known)) == ({"web:1": other}, [other])
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from aiohttp import web
@@ -176,3 +177,19 @@ def test_runc_root(tmp_path: Path) -> None:
 def test_runtimes_without_runc_state(name: str) -> None:
     with pytest.raises(EngineError):
         runc_root(name)
+
+
+@pytest.mark.parametrize(("events", "asked_to"), [(b"", False), (b'{"Action": "kill"}\n{"Action": "stop"}\n', True)])
+async def test_a_run_that_somebody_ended_is_told_from_one_that_ended_by_itself(
+    fake: FakeEngine, engine: Engine, events: bytes, *, asked_to: bool
+) -> None:
+    state = {"StartedAt": "2026-01-01T00:00:00.123456789Z", "FinishedAt": "2026-01-01T00:01:00.5Z"}
+    fake.answers["GET /events"] = (200, events)
+    assert await engine.was_asked_to_end("web", state) is asked_to
+    query = parse_qs(fake.asked[-1].partition("?")[2])
+    # Docker takes no other form here than seconds since the epoch.
+    assert (query["since"], query["until"]) == (["1767225600.123456"], ["1767225662.500000"])
+    assert json.loads(query["filters"][0]) == {"container": ["web"], "event": ["kill", "stop"]}
+    fake.answers["GET /events"] = (500, {"message": "no"})
+    with pytest.raises(EngineError):
+        await engine.was_asked_to_end("web", state)

@@ -59,16 +59,10 @@ def test_never_kills_what_has_no_namespace_of_its_own(tree: subprocess.Popen[str
 
 
 def test_a_process_that_is_gone_has_no_processes(tree: subprocess.Popen[str]) -> None:
-    process = container_pids(tree.pid)[0]
-    assert process.is_alive()
+    assert container_pids(tree.pid) != []
     os.killpg(tree.pid, signal.SIGKILL)
     tree.wait()
     assert container_pids(tree.pid) == []
-    assert not process.is_alive()
-
-
-def test_a_number_used_again_is_another_process() -> None:
-    assert not ProcessRef(os.getpid(), os.getpid(), start_ticks=1).is_alive()
 
 
 def test_resident_bytes_of_this_process() -> None:
@@ -88,7 +82,7 @@ def test_numbers_in_the_container_and_processes_brought_in_from_outside(containe
         finally:
             # nsenter forks: the shell in the container goes when the container goes
             brought_in.kill()
-    assert found[0] == ProcessRef(container, 1, found[0].start_ticks)
+    assert found[0] == ProcessRef(container, 1)
     numbers = [process.ns_pid for process in found]
     assert numbers == sorted(set(numbers))
     # three of its own, the shell brought in and that one's sleep, which may not have begun

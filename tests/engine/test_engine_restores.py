@@ -91,8 +91,10 @@ async def test_a_whole_restore(pending: PendingRestore, tmp_path: Path, bundle: 
     await pending.get_ready(tmp_path / "image", tmp_path / "work", tmp_path / "launchers", "established")
     order = {name: str(tmp_path / name) for name in ("image", "work", "launchers")}
     assert await runtime.receive() == {"restore": {**order, "tcp": "established"}}
-    await pending.restore(network_first=True)
-    assert await runtime.receive() == {"images": {"network_first": True}}
+    await pending.begin(network_first=True)
+    assert await runtime.receive() == {"begin": {"network_first": True}}
+    await pending.complete()
+    assert await runtime.receive() == {"complete": True}
     await runtime.send({"event": "restored", "timings": {"restore_criu_s": 0.25}})
     assert await pending.restored() == {"restore_criu_s": 0.25}
     going = asyncio.create_task(pending.go())

@@ -92,7 +92,8 @@ class Machine:
 
     async def order(self, *, network_first: bool = True) -> None:
         await self.get_ready()
-        await self.pending.restore(network_first=network_first)
+        await self.pending.begin(network_first=network_first)
+        await self.pending.complete()
 
     def calls(self) -> list[str]:
         """The commands that the fake runc was called with."""
@@ -151,7 +152,7 @@ async def test_restores_behind_the_gate_and_goes(machine: Machine) -> None:
     assert await gate_is_closed(machine.init.pid)
     starting = await machine.call("start", ID)
     timings = await machine.pending.restored()
-    assert set(timings) == {"restore_hook_s", "docker_wiring_s", "restore_criu_s"}
+    assert set(timings) == {"restore_hook_s", "restore_wait_s", "restore_criu_s"}
     assert starting.returncode is None
     assert machine.state() == "T"
     await machine.pending.go()
@@ -188,6 +189,23 @@ def _is_restore_of(process: Path, machine: Machine) -> bool:
     except OSError:
         return False
     return str(machine.path / "runc").encode() in words and b"restore" in words
+
+
+async def test_docker_wires_while_memory_comes(machine: Machine) -> None:
+    creating = await machine.create()
+    await machine.get_ready()
+    await machine.pending.begin(network_first=False)
+    assert await creating.wait() == 0
+    assert await gate_is_closed(machine.init.pid)
+    starting = await machine.call("start", ID)
+    restored = asyncio.ensure_future(machine.pending.restored())
+    # The hook has not been let go: runc is still there.
+    assert any(_is_restore_of(path, machine) for path in Path("/proc").glob("[0-9]*"))
+    assert not restored.done()
+    await machine.pending.complete()
+    await restored
+    await machine.pending.go()
+    assert await starting.wait() == 0
 
 
 async def test_criu_does_not_begin_before_its_images_are_complete(machine: Machine) -> None:

@@ -28,6 +28,7 @@ class FakeEngine:
         self.status = status
         self.image_id = "sha256:1"
         self.restart = "no"
+        self.stopped_by_user = False
         self.calls: list[str] = []
         self.failing: set[str] = set()
         self.asked: list[str] = []
@@ -74,6 +75,11 @@ class FakeEngine:
     async def update_restart_policy(self, container: str, policy: dict[str, Any]) -> None:
         self._note("restart", f"restart {policy['Name']}")
         self.restart = policy["Name"]
+
+    async def was_asked_to_end(self, container: str, state: dict[str, Any]) -> bool:
+        if "events" in self.failing:
+            raise EngineError("events fails")
+        return self.stopped_by_user
 
     async def start(self, container: str) -> None:
         self._note("start", "start")

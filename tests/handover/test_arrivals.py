@@ -27,7 +27,7 @@ class Arriving:
 
     def __init__(self, journal: Journal, tmp_path: Path, tasks: asyncio.TaskGroup) -> None:
         host = host_with(FakeEngine("gone"), journal, tmp_path)
-        self.background = Background(tasks)
+        self.background = Background(tasks, host.stopping)
         self.arrivals = Arrivals(host, self.background, Settlements(host, self.background), Means())
         self.said: list[Any] = []
 

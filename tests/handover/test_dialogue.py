@@ -37,7 +37,9 @@ async def test_answers_wait_for_their_kind_whatever_comes_first() -> None:
     async with asyncio.timeout(5):
         assert isinstance(await talk.answer(Ready), Ready)
         assert isinstance(await talk.answer(Prepared), Prepared)
-    assert not talk.has(Ready)
+        with pytest.raises(TimeoutError):
+            # It was taken: the next one is waited for.
+            await asyncio.wait_for(talk.answer(Ready), 0)
     listening.cancel()
 
 
@@ -65,6 +67,15 @@ async def test_a_cancelled_wait_loses_no_message() -> None:
 async def test_what_ends_the_dialogue(message: Message, error: type[Exception]) -> None:
     with pytest.raises(error):
         await dialogue(message).listen()
+
+
+async def test_all_reasons_of_a_refusal_are_told() -> None:
+    others = [["its pages have 16384 bytes", ""], ["no network n", "create it"]]
+    with pytest.raises(RefusedError) as refused:
+        await dialogue(Refuse(move=MOVE, epoch=2, code="refused", reason="no", fix="yes", others=others)).listen()
+    told = refused.value.as_json()
+    assert (told["reason"], told["fix"]) == ("the peer refuses: no", "yes")
+    assert told["others"] == [{"reason": reason, "fix": fix} for reason, fix in others]
 
 
 async def test_a_target_that_will_never_start_it_ends_the_wait_at_once() -> None:

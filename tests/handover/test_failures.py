@@ -6,11 +6,13 @@ import errno
 
 import pytest
 
+from streamhop.content.container_config import Refusal
 from streamhop.engine.docker import EngineError
 from streamhop.handover.errors import BY_CODE, ContentError, MoveError, RefusedError, UnreachableError, from_peer
 from streamhop.handover.failures import as_move_error, first_failure
 from streamhop.net import SessionLost
 from streamhop_protocol.errors import IntegrityError, LimitError
+from streamhop_protocol.limits import OTHER_REASONS_MAX
 
 
 def test_the_telling_failure_of_a_group_is_found() -> None:
@@ -51,3 +53,11 @@ def test_no_code_of_a_peers_says_where_the_container_runs() -> None:
         error = from_peer(code, "so it says", "")
         assert (error.exit_code, error.runs_at) == (1, "source")
     assert from_peer("refused", "", "").exit_code == 13
+
+
+def test_of_very_many_reasons_the_first_are_told_and_how_many_there_are() -> None:
+    for number, other_count in ((1, 0), (2, 1), (OTHER_REASONS_MAX + 1, OTHER_REASONS_MAX), (100, OTHER_REASONS_MAX)):
+        refusals = [Refusal(f"reason {each}", f"fix {each}") for each in range(number)]
+        error = RefusedError.of_several(refusals)
+        assert (error.reason, error.fix, len(error.others)) == ("reason 0", "fix 0", other_count)
+    assert error.others[-1] == Refusal(f"{100 - OTHER_REASONS_MAX} more reasons")

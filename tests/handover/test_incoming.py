@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from handover_support import MOVE, POLICY, FakeEngine, host_with, make_unwritable
+from handover_support import MOVE, POLICY, FakeEngine, host_with, make_unwritable, written
 
+from streamhop.content.container_config import Refusal
 from streamhop.engine.restores import RestoreFailed
-from streamhop.handover.errors import MoveError
+from streamhop.handover.errors import MoveError, RefusedError
 from streamhop.handover.incoming import IncomingMove
 from streamhop.handover.journal import Journal
+from streamhop.handover.outcomes import outcome_of_arrival
 from streamhop.handover.states import Role, State
 from streamhop_protocol.errors import UnexpectedError
-from streamhop_protocol.messages import Finish, Message, Offer, Refuse, Release, Started
+from streamhop_protocol.messages import Finish, Message, Offer, Refuse, Release, Started, decode_message, encode_message
 from streamhop_protocol.messages import State as StateMessage
 
 
@@ -125,6 +127,9 @@ async def test_a_runtime_that_dies_before_the_start_is_cleared_up_and_said(journ
     assert target.state is State.REFUSED
     assert target.engine.calls == ["remove", "rmi web:1"]
     assert target.session.said == [StateMessage(move=MOVE, epoch=1, state="refused")]
+    told = outcome_of_arrival(written(journal, Role.TARGET), "edge-a", "here")
+    assert told is not None
+    assert told["reason"] == "the runtime went away"
 
 
 async def test_go_is_not_followed_while_docker_does_not_answer(journal: Journal, tmp_path: Path) -> None:
@@ -265,3 +270,12 @@ async def test_a_disk_too_full_to_begin_leaves_no_spool(
     await target.move.run()
     assert not target.move._spool.exists()
     assert [type(message) for message in target.session.said] == [Refuse]
+
+
+async def test_a_refusal_tells_all_reasons_as_far_as_a_message_holds_them(journal: Journal, tmp_path: Path) -> None:
+    error = RefusedError.of_several([Refusal("port 80 is taken", "free it"), Refusal("\N{SNOWMAN}" * 5000, "no fix")])
+    said = Target(journal, tmp_path, on_go=lambda: None).move._last_word(None, error, error)
+    assert decode_message(*encode_message(said)) == said
+    assert (said.reason, said.fix) == ("port 80 is taken", "free it")
+    ((reason, fix),) = said.others
+    assert (len(reason.encode()), fix) == (4095, "no fix")

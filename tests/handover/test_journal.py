@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,50 @@ def test_another_attempt_begins_with_nothing_of_the_one_before(journal: Journal)
     assert record is not None
     assert (record.epoch, record.state) == (2, State.RECEIVING)
     assert dict(record.details) == {"peer": "edge-a"}
+
+
+def test_a_move_ends_when_it_comes_to_rest_and_begins_with_its_first_attempt(tmp_path: Path) -> None:
+    ticks = count(1_000.0)
+    journal = Journal(tmp_path / "journal.sqlite", clock=lambda: next(ticks))
+
+    def times() -> tuple[float | None, float | None]:
+        record = journal.latest(MOVE, Role.TARGET)
+        assert record is not None
+        return record.began_at, record.ended_at
+
+    journal.record(MOVE, Role.TARGET, 1, State.RECEIVING)
+    assert times() == (1_000.0, None)
+    journal.record(MOVE, Role.TARGET, 1, State.ABORTED)
+    assert times() == (1_000.0, 1_001.0)
+    journal.record(MOVE, Role.TARGET, 2, State.RECEIVING)
+    assert times() == (1_000.0, None)
+    journal.record(MOVE, Role.TARGET, 2, State.OPEN)
+    journal.note(MOVE, Role.TARGET, owes_settling_in=False)
+    journal.record(MOVE, Role.TARGET, 2, State.DONE)
+    assert times() == (1_000.0, 1_003.0)
+    journal.close()
+
+
+def test_a_file_of_an_earlier_version_is_read_and_written_on(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as earlier:
+        earlier.executescript(
+            """
+            CREATE TABLE record (number INTEGER PRIMARY KEY AUTOINCREMENT, move BLOB NOT NULL, role TEXT NOT NULL,
+                epoch INTEGER NOT NULL, state TEXT NOT NULL, details TEXT NOT NULL);
+            CREATE TABLE operation (number INTEGER PRIMARY KEY AUTOINCREMENT, move BLOB NOT NULL UNIQUE,
+                container TEXT NOT NULL, peer TEXT NOT NULL, result TEXT);
+            """
+        )
+        earlier.execute("INSERT INTO record VALUES (1, ?, 'source', 1, 'precopy', '{}')", (MOVE,))
+        earlier.execute("INSERT INTO operation VALUES (1, ?, 'web', 'edge-b', NULL)", (MOVE,))
+    for at in (7.0, 8.0):
+        journal = Journal(path, clock=lambda at=at: at)  # type: ignore[misc]
+        journal.record(MOVE, Role.SOURCE, 1, State.ABORTED)
+        (record,), (operation,) = journal.all(), journal.operations.all()
+        assert (record.state, record.began_at, record.ended_at) == (State.ABORTED, None, 7.0)
+        assert (operation.container, operation.began_at, operation.ended_at) == ("web", None, None)
+        journal.close()
 
 
 class _SyncFails(sqlite3.Connection):

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,21 @@ async def test_moves_of_earlier_daemons_are_listed_and_told(journal: Journal, tm
         assert rows[1]["result"]["outcome"] == "moved"
         (event,) = await followed(moves, MOVE)
         assert (event["event"], event["result"]["exit_code"]) == ("finished", 13)
+
+
+async def test_moves_in_both_directions_are_listed_as_they_began(tmp_path: Path) -> None:
+    ticks = count(1_000.0)
+    journal = Journal(tmp_path / "journal.sqlite", clock=lambda: next(ticks))
+    journal.record(OTHER, Role.TARGET, 1, State.RECEIVING, name="db", peer="edge-c")
+    journal.operations.begin(MOVE, "web", "edge-b")
+    journal.record(OTHER, Role.TARGET, 1, State.OPEN)
+    journal.operations.end(MOVE, REFUSED)
+    async with moves_of(journal, tmp_path) as moves:
+        assert [(row["container"], row["began_at"], row["ended_at"]) for row in await moves.rows()] == [
+            ("db", "1970-01-01T00:16:40.000Z", "1970-01-01T00:16:42.000Z"),
+            ("web", "1970-01-01T00:16:41.000Z", "1970-01-01T00:16:43.000Z"),
+        ]
+    journal.close()
 
 
 async def test_what_only_the_journal_knows_is_listed_too(journal: Journal, tmp_path: Path) -> None:

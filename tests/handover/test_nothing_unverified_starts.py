@@ -63,8 +63,11 @@ class Pending:
     async def get_ready(self, image: Path, work: Path, launchers: Path) -> None:
         self.asked.append("ready")
 
-    async def restore(self, *, network_first: bool) -> None:
-        self.asked.append("restore")
+    async def begin(self, *, network_first: bool) -> None:
+        self.asked.append("begin")
+
+    async def complete(self) -> None:
+        self.asked.append("complete")
 
     async def restored(self) -> dict[str, float]:
         return {}
@@ -144,7 +147,9 @@ class Source:
             await self._hear(Ready)
             await self._stream(StreamKind.MEMORY, {"round": 0}, [self._page("memory", EARLY)])
             await self._tree("tree", StreamKind.TREE, {"round": 0})
-            digest = MemorySource(1, page_size=PAGE).final(self.dump).digest()
+            final = MemorySource(1, page_size=PAGE).final(self.dump)
+            final.dumped()
+            digest = final.digest()
             await self.session.send(Prepare(move=MOVE, epoch=1, image_digest=self._spoilt("PREPARE", digest)))
             await self._tree("final tree", StreamKind.FINAL, {"part": "tree"})
             await self._stream(StreamKind.FINAL, {"part": "pages"}, [self._page("final pages", LATE)])
@@ -222,7 +227,7 @@ def state_at(journal: Journal) -> State:
 async def test_what_arrives_as_it_was_sent_starts(journal: Journal, tmp_path: Path) -> None:
     """P4, the other half: without a flipped bit the same move starts the container."""
     async with moved(journal, tmp_path) as (target, _):
-        assert target.pending.asked == ["restore", "go"]
+        assert target.pending.asked == ["ready", "begin", "complete", "go"]
         assert (target.root / "made").is_dir()
 
 
@@ -234,7 +239,7 @@ async def test_a_flipped_bit_and_it_is_never_started(journal: Journal, tmp_path:
     """P4: one bit, in each kind of content and in each digest that the source states."""
     async with moved(journal, tmp_path, flip) as (target, source):
         assert "go" not in target.pending.asked
-        assert ("restore" in target.pending.asked) == (flip == "RELEASE")
+        assert ("complete" in target.pending.asked) == (flip == "RELEASE")
         assert state_at(journal) in (State.ABORTED, State.REFUSED)
         failed = source.heard[-1] if source.heard else None
         if not isinstance(failed, Failed):

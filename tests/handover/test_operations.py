@@ -27,7 +27,7 @@ class Started:
 
     def __init__(self, journal: Journal, tmp_path: Path, tasks: asyncio.TaskGroup) -> None:
         host = host_with(FakeEngine("gone"), journal, tmp_path)
-        self.background = Background(tasks)
+        self.background = Background(tasks, host.stopping)
         self.operations = Operations(host, tasks, self.background, Settlements(host, self.background), Means())
 
 
@@ -67,7 +67,7 @@ async def test_a_daemon_that_stops_starts_nothing_and_ends_what_has_not_begun(jo
         with pytest.raises(MoveError, match="stopping"):
             await started.operations.start(REQUEST)
     assert operation.result is not None
-    assert operation.result["code"] == "cancelled"
+    assert (operation.result["code"], operation.result["exit_code"]) == ("daemon_stopped", 1)
     assert [event["event"] async for event in operation.log.follow()][-1] == "finished"
 
 

@@ -16,7 +16,7 @@ from streamhop.handover.errors import (
     UnreachableError,
 )
 from streamhop.handover.journal import Record
-from streamhop.handover.outcomes import outcome_of_arrival, outcome_of_departure
+from streamhop.handover.outcomes import WHY, outcome_of_arrival, outcome_of_departure
 from streamhop.handover.report import Tally, report_without_figures
 from streamhop.handover.states import Role, State
 
@@ -84,6 +84,19 @@ def test_a_failure_after_a_doubt_says_why() -> None:
     assert "after GO" in outcome_of_departure(record(State.ABORTED), IN_DOUBT, "a", "b")["reason"]
     assert "thawed since" in outcome_of_departure(record(State.ABORTED), FROZEN, "a", "b")["reason"]
     assert outcome_of_departure(record(State.ABORTED), None, "a", "b")["code"] == MoveError.code
+
+
+def test_what_did_not_come_here_says_why_if_that_is_known() -> None:
+    why = RefusedError("no room").as_json()
+    for details, reason, exit_code in (
+        ({WHY: why}, "no room", 13),
+        ({}, "did not come", 1),
+        ({"owes_removal": False}, "reclaimed", 1),
+    ):
+        told = outcome_of_arrival(record(State.ABORTED, Role.TARGET, **details), "edge-a", "edge-b")
+        assert told is not None
+        assert reason in told["reason"]
+        assert told["exit_code"] == exit_code
 
 
 @pytest.mark.parametrize(

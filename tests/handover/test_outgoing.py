@@ -23,6 +23,7 @@ from streamhop.handover.errors import (
     NoConvergenceError,
     PausedError,
     StillFrozenError,
+    StoppedError,
     UnreachableError,
 )
 from streamhop.handover.journal import Journal
@@ -441,6 +442,27 @@ async def test_a_cancel_that_could_not_be_told_is_owed(
     assert record is not None
     owed = (record.details.get("owes_abort", False), record.details.get("abort_code"))
     assert owed == ((False, None) if heard else (True, "cancelled"))
+
+
+@pytest.mark.parametrize("heard", [True, False])
+async def test_a_daemon_that_stops_is_no_cancel(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int], *, heard: bool
+) -> None:
+    """Nobody has decided against the move: what came may serve the next attempt."""
+
+    async def course() -> None:
+        await source.enter(State.PRECOPY)
+        source.session.lost = not heard
+        source.move._host.stopping.set()
+        raise asyncio.CancelledError
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    with pytest.raises(StoppedError):
+        await source.move.run()
+    await source.move.forgo()
+    record = journal.latest(MOVE, Role.SOURCE)
+    assert record is not None
+    assert (record.state, record.details.get("abort_code")) == (State.ABORTED, None)
 
 
 async def _nothing() -> None:

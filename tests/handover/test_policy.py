@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from streamhop.handover.policy import (
     FACTOR_MAX,
     LEARNT_FROM,
+    PROCESS_IMAGES_BYTES,
     Costs,
     Decision,
     PolicyOptions,
@@ -41,9 +42,17 @@ def test_deferred_pages_are_sent_in_the_end() -> None:
 
 
 def test_downtime_is_transfer_and_fixed_costs_and_round_trips() -> None:
-    predicted = predict_downtime(2_500_000, 2_500_000, 0.05, 200_000_000, Costs(0.3, 1e-9))
-    assert (predicted.transfer_s, predicted.fixed_s) == (pytest.approx(1.0), pytest.approx(0.3 + 0.2 + 0.1))
-    assert predicted.downtime_s == pytest.approx(1.6)
+    costs = Costs(fixed_s=0.3, beside_s=0.1, per_memory_byte_s=1e-9)
+    predicted = predict_downtime(2_500_000 - PROCESS_IMAGES_BYTES, 2_500_000, 0.05, 200_000_000, costs)
+    assert predicted.transfer_s == pytest.approx(1.0 - 0.1)
+    assert predicted.fixed_s == pytest.approx(0.3 + 0.2 + 1.5 * 0.05)
+    assert predicted.downtime_s == pytest.approx(0.9 + 0.575)
+
+
+def test_what_crosses_while_the_target_gets_ready_costs_nothing() -> None:
+    assert Costs(beside_s=0.1).transfer_s(100_000, 2_000_000) == 0
+    assert Costs(beside_s=0.1, factor=2.0).transfer_s(500_000, 2_000_000) == pytest.approx(0.05)
+    assert Costs().transfer_s(1_000_000, 0.0) == 0
 
 
 def test_rounds_end_when_the_fixed_costs_are_what_is_left() -> None:
@@ -126,7 +135,8 @@ def moved_by_policy(
         final = predict_final_wire_bytes(rounds, PAGE)
         verdict = decide(rounds, predict_downtime(final, bytes_per_s, 0.05, memory_bytes, Costs()), options, elapsed_s)
         if verdict.decision is Decision.FREEZE:
-            return verdict.predicted, found / bytes_per_s + verdict.predicted.fixed_s, len(rounds)
+            transfer_s = Costs().transfer_s(found + PROCESS_IMAGES_BYTES, bytes_per_s)
+            return verdict.predicted, transfer_s + verdict.predicted.fixed_s, len(rounds)
         if verdict.decision is Decision.GIVE_UP:
             assert verdict.reason
             return None, 0.0, len(rounds)
@@ -170,5 +180,5 @@ def test_what_can_be_moved_in_time_is_and_what_cannot_is_not(dirty_mbit: float, 
 )
 def test_fixed_costs_are_learnt_from_the_last_moves(moves: list[tuple[float, float]], factor: float) -> None:
     assert learn_factor(moves) == pytest.approx(factor)
-    said = predict_downtime(0.0, 1e6, 0.0, 100_000_000, Costs(factor=factor)).downtime_s
-    assert said == pytest.approx(factor * (Costs().fixed_s + 0.2))
+    said = predict_downtime(0.0, 1e12, 0.0, 100_000_000, Costs(factor=factor)).downtime_s
+    assert said == pytest.approx(factor * (Costs().fixed_s + 0.16))

@@ -24,7 +24,7 @@ async def test_only_what_is_in_doubt_can_be_reclaimed_and_then_it_goes_on(
     details: dict[str, Any] = {"container": "c", "peer": "127.0.0.1:1", "image_digest": "00" * 32}
     written(journal, Role.SOURCE, State.PRECOPY, State.FREEZING, **details)
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        background = Background(tasks)
+        background = Background(tasks, asyncio.Event())
         settlements = Settlements(host, background)
         with pytest.raises(MoveError, match="in doubt"):
             await settlements.reclaim(b"x" * 16)
@@ -45,7 +45,7 @@ async def test_only_what_is_in_doubt_can_be_reclaimed_and_then_it_goes_on(
 async def test_a_move_is_settled_by_one_task_and_none_when_stopping(journal: Journal, tmp_path: Path) -> None:
     written(journal, Role.SOURCE, State.PRECOPY, State.FREEZING, State.RELEASED, container="c", peer="127.0.0.1:1")
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        background = Background(tasks)
+        background = Background(tasks, asyncio.Event())
         settlements = Settlements(host_with(FakeEngine("paused"), journal, tmp_path), background)
         first = settlements.settle(MOVE, Role.SOURCE)
         assert settlements.settle(MOVE, Role.SOURCE) is first
@@ -63,7 +63,7 @@ async def test_what_is_said_to_run_there_cannot_be_taken_back(journal: Journal, 
     details: dict[str, Any] = {"container": "c", "peer": "127.0.0.1:1", "runs_there": True}
     written(journal, Role.SOURCE, State.PRECOPY, State.FREEZING, State.RELEASED, **details)
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        background = Background(tasks)
+        background = Background(tasks, asyncio.Event())
         settlements = Settlements(host_with(FakeEngine("exited"), journal, tmp_path), background)
         with pytest.raises(MoveError, match="runs there"):
             await settlements.reclaim(MOVE)

@@ -264,6 +264,21 @@ async def test_what_its_owner_stopped_before_restarts_were_forbidden_stays_stopp
     assert engine.calls == ["restart always"]
 
 
+async def test_what_its_user_stopped_while_restarts_were_forbidden_stays_stopped(
+    journal: Journal, tmp_path: Path, gates: list[int]
+) -> None:
+    engine = FakeEngine("exited")
+    engine.stopped_by_user = True
+    engine.failing.add("events")
+    written(journal, Role.SOURCE, State.ABORTED, container="c", restart_policy=POLICY, owes_thaw=True)
+    # Until Docker says which of the two it was, neither the start nor the policy.
+    assert len(await recover(host_with(engine, journal, tmp_path))) == 1
+    assert engine.calls == []
+    engine.failing.clear()
+    await recover(host_with(engine, journal, tmp_path))
+    assert engine.calls == ["restart always"]
+
+
 async def test_one_move_that_cannot_be_settled_does_not_stop_the_others(
     journal: Journal, tmp_path: Path, gates: list[int]
 ) -> None:

@@ -16,7 +16,8 @@ PROGRAM = [sys.executable, "-m", "hopbench.inside.file_session"]
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_file_arrives_as_it_was(tmp_path: Path, *, tls: bool) -> None:
+@pytest.mark.parametrize("command", ["send", "send-held"])
+def test_a_file_arrives_as_it_was(tmp_path: Path, command: str, *, tls: bool) -> None:
     content = os.urandom(3_000_001)
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(content)
@@ -29,10 +30,11 @@ def test_a_file_arrives_as_it_was(tmp_path: Path, *, tls: bool) -> None:
         try:
             assert receiver.stdout is not None
             assert receiver.stdout.readline() == b"ready\n"
-            command = [*PROGRAM, "send", "127.0.0.1", str(source), *words["send"]]
-            said = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=30).stdout)
+            sending = [*PROGRAM, command, "127.0.0.1", str(source), *words["send"]]
+            said = json.loads(subprocess.run(sending, check=True, capture_output=True, timeout=30).stdout)
         finally:
             receiver.terminate()
     assert target.read_bytes() == content
-    assert said["wire_bytes"] >= len(content)
+    assert said["wire_bytes"] >= said["bytes"] == len(content)
+    assert said["cpu_s"] > 0
     assert 0 < said["seconds"] < 30

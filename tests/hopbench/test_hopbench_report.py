@@ -47,7 +47,7 @@ def test_the_table_has_a_line_for_each_group_and_escapes_what_it_is_told() -> No
     assert sum(line.startswith("| vision | ") for line in lines) == 2
     assert any("1, 1 failed" in line for line in lines)
     assert "- redis-write-4, 20 Mbit/s, 50 ms, podman: LabError: <it> | broke in two" in lines
-    assert "| unshaped | scp | 250 |" in lines
+    assert "| unshaped | scp | 250 |  |" in lines
     widths = {line.count("|") - line.count("\\|") for line in lines if line.startswith("| vision")}
     assert len(widths) == 1
     for verdict in judge(ROWS):

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from streamhop.config import Address, Config, ConfigError, PinnedPeer, load
-from streamhop.identity import DeviceId, Peer, PeerBook, PeerBookError, load_or_create, pinned_peers
+from streamhop.identity import (
+    DeviceId,
+    Peer,
+    PeerBook,
+    PeerBookError,
+    UnknownPeerError,
+    load_or_create,
+    pinned_peers,
+)
+from streamhop.identity.peer_book import NAMES_TOLD_MAX, told_names
 
 
 def device(directory: Path, name: str) -> Peer:
@@ -60,6 +69,30 @@ def test_names_are_not_given_twice(book: PeerBook, tmp_path: Path) -> None:
     assert book.free_name("edge-a", other.id) == "edge-a-2"
     assert book.free_name("edge-a", book.find("edge-a").id) == "edge-a"
     assert len(PeerBook(tmp_path / "peers")) == 2
+
+
+def test_no_peer_is_called_as_this_host_is(tmp_path: Path) -> None:
+    book = PeerBook(tmp_path / "peers", own_name="edge-a")
+    book.add(device(tmp_path, "edge-b"))
+    with pytest.raises(PeerBookError, match="this host itself"):
+        book.rename("edge-b", "edge-a")
+    other = device(tmp_path, "edge-a")
+    assert book.free_name("edge-a", other.id) == "edge-a-2"
+    # One that was called so before keeps its name.
+    PeerBook(tmp_path / "peers").add(other)
+    assert PeerBook(tmp_path / "peers", own_name="edge-a").find("edge-a") == other
+
+
+def test_who_is_not_found_is_told_with_those_who_are_known(book: PeerBook, tmp_path: Path) -> None:
+    with pytest.raises(UnknownPeerError, match="known are edge-a, edge-b") as failure:
+        book.find("edge-x")
+    assert "streamhop pair" in failure.value.fix
+    alone = PeerBook(tmp_path / "none", own_name="edge-a")
+    with pytest.raises(UnknownPeerError, match="none is known yet"):
+        alone.find("edge-x")
+    with pytest.raises(UnknownPeerError, match="this host itself"):
+        alone.find("edge-a")
+    assert told_names(f"{number:03}" for number in range(NAMES_TOLD_MAX + 5)).endswith("019 and 5 more")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\0", "-x", "x" * 64, "a b", "\N{SNOWMAN}"])
@@ -155,8 +188,11 @@ def test_a_whole_id_is_that_device_or_nobody(book: PeerBook) -> None:
 
 def test_a_name_that_is_the_beginning_of_anothers_id_is_nobody(book: PeerBook) -> None:
     peer = book.find("edge-a")
-    book.rename("edge-b", peer.id.short)
-    with pytest.raises(PeerBookError, match="whole ID"):
+    with pytest.raises(PeerBookError, match="beginning of another peer's ID"):
+        book.rename("edge-b", peer.id.short)
+    # As a file of an earlier version may have it.
+    book._peers[peer.id.short] = book._peers.pop("edge-b")
+    with pytest.raises(PeerBookError, match="the beginning of another's ID"):
         book.find(peer.id.short)
     assert book.find(str(peer.id)) == peer
     book.rename("edge-a", "garage")

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from support.openssh import scp_between
 
+from hopbench.deployed import ENVIRONMENT, deploy_programs, program
 from hoplab import Host, Lab, Prepared, residue
 from hoplab.deploy import deploy
 
@@ -78,8 +79,7 @@ class Ends:
             self.source.feed(["sh", "-c", f"cat > {FILE}"], file)
         scratch.unlink()
         described = json.dumps({"digest": f"sha256:{digest.hexdigest()}", "size": size})
-        for host in (self.source, self.target):
-            host.write(LAYER, described)
+        self.target.write(LAYER, described)
         return digest.hexdigest()
 
     def by_scp_s(self) -> float:
@@ -89,11 +89,12 @@ class Ends:
         self.source.exec([*self.scp, FILE, f"{self.target.name}:{SCP_TARGET}"], timeout=TRANSFER_S_MAX)
         return time.monotonic() - began
 
-    def by_session_s(self) -> float:
+    def by_session_s(self, digest: str) -> float:
         """Seconds that a session takes, from dialing until the target has verified the file and said so."""
         self.target.exec(["rm", "-rf", SCP_TARGET, SPOOL])
-        command = ["python3", PROGRAM, "send", "/root/identity", "/root/peer.pem", self.target.name, FILE, LAYER]
-        said = json.loads(self.source.exec(command, timeout=TRANSFER_S_MAX).stdout)
+        security = "/root/identity", "/root/peer.pem", f"sha256:{digest}"
+        command = program("file_session", "send", self.target.name, FILE, *security)
+        said = json.loads(self.source.exec(command, env=ENVIRONMENT, timeout=TRANSFER_S_MAX).stdout)
         log.info("session: %s", said)
         return float(said["seconds"])
 
@@ -117,15 +118,16 @@ def ends(lab_prepared: Prepared) -> Iterator[Ends]:
         source, target = lab.hosts
         for host in (source, target):
             deploy(host)
-            host.put(Path(__file__).parents[1] / "support" / "layer_over_session.py", PROGRAM)
+            deploy_programs(host)
             # Neither may have to wait for a disk.
             host.limit_disk("/fast", 3 * FILE_BYTES)
+        target.put(Path(__file__).parents[1] / "support" / "layer_over_session.py", PROGRAM)
         certificates = {host.name: _identify(host) for host in (source, target)}
         source.write("/root/peer.pem", certificates["target"])
         target.write("/root/peer.pem", certificates["source"])
         scp = stack.enter_context(scp_between(source, target))
-        command = ["python3", PROGRAM, "receive", "/root/identity", "/root/peer.pem", SPOOL, LAYER]
-        listener = stack.enter_context(target.popen(command, stdout=-1))
+        command = ["python3", PROGRAM, "/root/identity", "/root/peer.pem", SPOOL, LAYER]
+        listener = stack.enter_context(target.popen(command, env=ENVIRONMENT, stdout=-1))
         stack.callback(listener.terminate)
         assert listener.stdout is not None
         assert listener.stdout.readline() == b"ready\n"
@@ -143,7 +145,7 @@ def test_a_session_moves_a_large_file_sooner_than_scp(ends: Ends, content: str, 
         for _ in range(PAIRS):
             by_scp.append(ends.by_scp_s())
             assert ends.digest_of(SCP_TARGET) == digest
-            by_session.append(ends.by_session_s())
+            by_session.append(ends.by_session_s(digest))
             assert ends.digest_of(f"{SPOOL}/layers/{digest}") == digest
         figures = {
             name: [round(FILE_BYTES / 1e6 / seconds) for seconds in taken]

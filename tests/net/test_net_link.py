@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 
 import pytest
 
-from streamhop.net.link import PACE_MAX, CodecPace, GoodputEstimate, RttWindow, fragment_bytes, unsent_bytes
-from streamhop.net.packing import pack_chunk, stable
+from streamhop.net.link import (
+    PACE_MAX,
+    QUEUE_S,
+    CodecPace,
+    GoodputEstimate,
+    RttWindow,
+    fragment_bytes,
+    grown_fragment_bytes,
+    unsent_bytes,
+)
+from streamhop.net.packing import UNSEEN_CHUNKS_MAX, ContentHabit, pack_chunk, stable
 from streamhop.net.sockets import limit_unsent, read_tcp_info, tune, use_congestion_control
 from streamhop_protocol.codecs import Codec
 
@@ -78,6 +88,10 @@ def test_fragments_suit_the_link() -> None:
     assert fragment_bytes(2.5e6) == 25_000
     assert fragment_bytes(1e3) == 8 * 1024
     assert fragment_bytes(1e9) == 1024 * 1024
+    size = fragment_bytes(None)
+    for left_in_s, expected in ((0.001, 128), (0.001, 256), (QUEUE_S, 256), (0.001, 512), (0, 1024), (0, 1024)):
+        size = grown_fragment_bytes(size, left_in_s)
+        assert size == expected * 1024
     assert unsent_bytes(1e3) == 16 * 1024
     assert unsent_bytes(1e9) == 512 * 1024
 
@@ -109,10 +123,30 @@ def test_socket_options_and_counters() -> None:
 
 def test_the_codec_suits_link_and_content() -> None:
     text, noise = b"some text " * 10_000, os.urandom(100_000)
-    assert pack_chunk(text, None)[0] is Codec.ZSTD
-    assert pack_chunk(text, 2e8)[0] is Codec.LZ4
-    assert pack_chunk(text, 1e9) == (Codec.NONE, text)
-    assert pack_chunk(noise, None)[0] is Codec.NONE
+    habit = ContentHabit()
+    assert pack_chunk(text, habit.choose(None))[0] is Codec.ZSTD
+    assert pack_chunk(text, habit.choose(2e8))[0] is Codec.LZ4
+    assert pack_chunk(text, habit.choose(1e9)) == (Codec.NONE, text)
+    assert pack_chunk(noise, habit.choose(None))[0] is Codec.NONE
+
+
+def test_what_does_not_shrink_is_looked_at_less_and_less_on_a_fast_link() -> None:
+    habit = ContentHabit()
+
+    def passed() -> int:
+        """Chunks that go unseen before the next that is looked at."""
+        return next(number for number in itertools.count() if habit.choose(2e8).codec is not Codec.NONE)
+
+    assert passed() == 0
+    unseen = []
+    for _ in range(6):
+        habit.learn(Codec.NONE)
+        unseen.append(passed())
+    assert unseen == [1, 3, 7, 15, UNSEEN_CHUNKS_MAX, UNSEEN_CHUNKS_MAX]
+    habit.learn(Codec.NONE)
+    assert habit.choose(1e7).codec is Codec.ZSTD  # a slow link gains by every chunk that shrinks
+    habit.learn(Codec.LZ4)
+    assert passed() == 0
 
 
 def test_only_what_can_change_is_copied() -> None:

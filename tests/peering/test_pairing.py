@@ -15,9 +15,10 @@ import pytest
 
 import streamhop
 from streamhop.config import Address, Config
-from streamhop.identity import DeviceId, PairingToken, PeerBook, load_or_create
+from streamhop.handover.failures import as_move_error
+from streamhop.identity import DeviceId, PairingToken, Peer, PeerBook, PeerBookError, load_or_create
 from streamhop.net import Listener, NetConfig, PeerSession, UntrustedError, serve
-from streamhop.peering import NotPairedError, Pairing, PairingError, PeerDirectory
+from streamhop.peering import NoAddressError, NotPairedError, Pairing, PairingError, PeerDirectory
 
 DEADLINE_S = 20.0
 
@@ -28,7 +29,7 @@ class Daemon:
     def __init__(self, directory: Path, name: str) -> None:
         self.config = Config(name=name, state_dir=directory / name)
         self.identity = load_or_create(self.config.state_dir / "identity")
-        self.book = PeerBook(self.config.state_dir / "peers")
+        self.book = PeerBook(self.config.state_dir / "peers", own_name=name)
         self.directory = PeerDirectory(self.config, self.identity, self.book)
         self.now = 0.0
         self.sessions: asyncio.Queue[PeerSession] = asyncio.Queue()
@@ -135,6 +136,53 @@ async def test_names_that_are_taken_get_a_number_and_can_be_chosen(a: Daemon, b:
         await other.pairing.accept(a.pairing.invite(60), "the-first")
     assert sorted(peer.name for peer in a.book) == ["edge-b", "edge-b-2"]
     assert [peer.name for peer in other.book] == ["the-first"]
+
+
+async def test_a_name_that_a_user_chose_is_taken_as_it_is_or_refused(a: Daemon, b: Daemon, tmp_path: Path) -> None:
+    """Nothing is said to the other host before: it would trust this one, and not the reverse."""
+    await paired(a, b)
+    other = Daemon(tmp_path, "edge-c")
+    async with other.listening():
+        token = other.pairing.invite(60)
+        for name, says in (("edge-a", "this host itself"), ("edge-b", "another peer")):
+            with pytest.raises(PeerBookError, match=says) as failure:
+                await a.pairing.accept(token, name)
+            assert "another name" in failure.value.fix
+        assert len(other.book) == 0
+        assert (await a.pairing.accept(token, "garage")).name == "garage"
+        # The same device again may keep its name.
+        assert (await a.pairing.accept(other.pairing.invite(60), "garage")).name == "garage"
+
+
+async def test_a_host_that_calls_itself_as_this_one_does_gets_a_number(a: Daemon, tmp_path: Path) -> None:
+    twin = Daemon(tmp_path / "twin", "edge-a")
+    async with twin.listening():
+        await paired(a, twin)
+    assert [peer.name for peer in (*a.book, *twin.book)] == ["edge-a-2", "edge-a-2"]
+
+
+def test_a_peer_that_has_only_an_address_is_told_so(tmp_path: Path) -> None:
+    config = Config(name="edge-a", peers={"edge-b": Address("10.0.0.2")})
+    identity = load_or_create(tmp_path / "identity")
+    directory = PeerDirectory(config, identity, PeerBook(tmp_path / "peers", own_name="edge-a"))
+    with pytest.raises(NotPairedError, match="edge-b is configured, but not paired") as failure:
+        directory.find("edge-b")
+    assert "streamhop pair TOKEN edge-b" in failure.value.fix
+    for change in (lambda: directory.rename("edge-b", "x"), lambda: directory.remove("edge-b")):
+        with pytest.raises(PeerBookError, match="not paired"):
+            change()
+    assert directory.known_names() == "known are edge-b"
+
+
+def test_a_peer_without_an_address_is_not_taken_for_an_unpaired_one(tmp_path: Path) -> None:
+    other = load_or_create(tmp_path / "other")
+    directory = PeerDirectory(Config(), load_or_create(tmp_path / "identity"), PeerBook(tmp_path / "peers"))
+    directory.add(Peer("edge-b", other.id, (), other.certificate.read_text()))
+    with pytest.raises(NoAddressError) as failure:
+        directory.find("edge-b")
+    told = as_move_error(failure.value)
+    assert (told.exit_code, "[peers]" in told.fix) == (10, True)
+    assert directory.all() == []
 
 
 async def test_unpairing_ends_sessions_at_once_and_lets_none_in(a: Daemon, b: Daemon) -> None:

@@ -16,6 +16,7 @@ from streamhop_protocol.limits import (
     ITEMS_MAX,
     LIST_ITEMS_MAX,
     MESSAGE_HEADER_BYTES_MAX,
+    OTHER_REASONS_MAX,
 )
 from streamhop_protocol.messages import (
     MESSAGE_TYPES,
@@ -27,6 +28,7 @@ from streamhop_protocol.messages import (
     Prepare,
     Query,
     Ready,
+    Refuse,
     StreamKind,
     decode_message,
     encode_message,
@@ -98,6 +100,17 @@ def test_what_the_peer_would_refuse_is_not_sent() -> None:
 def test_a_list_of_too_many_layers_is_refused() -> None:
     with pytest.raises(LimitError):
         encode_message(Accept(move=MOVE, epoch=1, lacks=["x"] * (LIST_ITEMS_MAX + 1), reused=[]))
+
+
+@pytest.mark.parametrize(
+    "others",
+    [[["a", "b"]] * (OTHER_REASONS_MAX + 1), [["a"]], [["a", "b", "c"]], ["ab"], [["a", 1]], [["a", "x" * 4097]], {}],
+)
+def test_other_reasons_are_pairs_and_bounded(others: Any) -> None:
+    fields = {"move": MOVE, "epoch": 1, "code": "refused", "reason": "r", "fix": "f"}
+    assert decode_message(0x22, pack(fields), b"") == Refuse(MOVE, 1, "refused", "r", "f")
+    with pytest.raises(ProtocolError):
+        decode_message(0x22, b"", pack(fields | {"others": others}))
 
 
 def test_attributes_may_be_left_out() -> None:

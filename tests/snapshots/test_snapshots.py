@@ -15,6 +15,7 @@ from snapshots_support import DOCUMENTS, check_snapshot
 
 import streamhop
 from streamhop.config import Address, Config
+from streamhop.content.container_config import Refusal
 from streamhop.control.access import Access
 from streamhop.control.api import serve_control
 from streamhop.control.peering import PeeringApi
@@ -130,7 +131,7 @@ def test_results() -> None:
     moved = finished_tally().report(("web", "web2"), "edge-a", "edge-b")
     check_snapshot("result_moved", moved)
     check_snapshot("result_moved_without_figures", report_without_figures(("web", "web2"), "edge-a", "edge-b"))
-    check_snapshot("result_failed", RefusedError("no room", "make some").as_json())
+    check_snapshot("result_failed", RefusedError.of_several([Refusal("no room", "make some"), Refusal("no")]).as_json())
     check_snapshot("result_in_doubt", InDoubtError("GO was sent").as_json())
 
 
@@ -188,6 +189,9 @@ async def test_this_host_and_its_peers(ask: Asked) -> None:
     check_snapshot("version", await ask("GET", "/v1/version"))
     check_snapshot("identity", await ask("GET", "/v1/identity"))
     check_snapshot("invitation", await ask("POST", "/v1/invitations", {"seconds": 60}))
+    refused = await ask("PATCH", "/v1/peers/edge-x", {"name": "edge-c"})
+    check_snapshot("refusal", refused)
+    assert ("edge-b" in refused["reason"], "streamhop pair" in refused["fix"]) == (True, True)
     check_snapshot("peer", await ask("PATCH", "/v1/peers/edge-b", {"name": "edge-c"}))
     check_snapshot("peer", await ask("DELETE", "/v1/peers/edge-c"))
 

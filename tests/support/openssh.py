@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from hoplab import Host, prepare
-from hoplab.cache import Cache, recipe_key
-from hoplab.debian import Overlay, install, run_in
+from hoplab import Host
+from hoplab.host_tools import install_tools
 from hoplab.processes import wait_for
-from hoplab.rootfs import root_recipe
-from hoplab.settings import settings
 
 PACKAGES = ("openssh-client", "openssh-server")
 USER_KEY = "/root/.ssh/id_ed25519"
@@ -28,35 +23,11 @@ UsePAM no
 """
 
 
-def openssh_files() -> Path:
-    """What the packages add to a host's root file system, ``usr`` and ``etc``; made if the cache lacks it."""
-    root = prepare().root
-
-    def make(target: Path) -> None:
-        overlay = Overlay(root, target / "upper", target / "work", target / "merged")
-        for directory in (overlay.upper, overlay.work, overlay.merged):
-            directory.mkdir()
-        # The root file system has no lists, and those it was made from may be old by now.
-        run_in(overlay, ["apt-get", "-q", "-o", "Acquire::Check-Valid-Until=false", "update"])
-        install(overlay, PACKAGES)
-        for name in ("etc", "usr"):
-            (overlay.upper / name).rename(target / name)
-        for directory in (overlay.upper, overlay.work, overlay.merged):
-            shutil.rmtree(directory)
-        for key in (target / "etc/ssh").glob("ssh_host_*"):
-            key.unlink()  # each host makes its own
-
-    recipe = {"version": 1, "root": root_recipe(), "packages": PACKAGES}
-    return Cache(settings().cache, lambda _: None).get("openssh", recipe_key(recipe), make, "OpenSSH for the hosts")
-
-
 @contextmanager
 def scp_between(client: Host, server: Host) -> Iterator[list[str]]:
     """An sshd on ``server`` that lets root of ``client`` in; yields how the command begins."""
-    files = openssh_files()
     for host in (client, server):
-        for name in ("etc", "usr"):
-            host.put(files / name, f"/{name}")
+        install_tools(host, PACKAGES)
     client.exec(["mkdir", "-p", "-m", "700", "/root/.ssh"])
     client.exec(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", USER_KEY])
     server.write("/root/.ssh/authorized_keys", client.read(f"{USER_KEY}.pub"), mode=0o600)

@@ -12,11 +12,11 @@ from typing import Any, Self
 
 from hoplab import Host, Lab, LabError
 from hoplab.deploy import deploy
+from hoplab.host_tools import install_tools
 from hoplab.preparation import prepare_image
 
 from .deployed import ENVIRONMENT, deploy_programs, program
 from .figures import Row, busy_share
-from .host_tools import CLIENT_TOOLS, EDGE_TOOLS, install_tools
 from .machine import describe_machine
 from .movers.checkpoint_rsync import CheckpointRsyncMover
 from .movers.mover import SPACE, Moved, Mover
@@ -37,6 +37,10 @@ SPACE_BYTES = 6_000_000_000
 FILL_S_MAX = 600.0
 
 Say = Callable[[str], None]
+
+EDGE_TOOLS = ("iperf3", "netcat-openbsd", "openssh-client", "openssh-server", "podman", "rsync", "zstd")
+CLIENT_TOOLS = ("postgresql",)
+"""For pgbench."""
 
 _RIVALS: dict[str, Callable[[Host, Host], Mover]] = {
     PODMAN: PodmanMover,
@@ -205,6 +209,7 @@ class Bench:
                     done.who,
                     run.repeat,
                     bytes_per_s=round(done.bytes_per_s),
+                    cpu_s=done.cpu_s,
                 )
         except Failures as error:
             yield _failed(run, error)

@@ -91,7 +91,8 @@ class Row:
     """What the target's end sent."""
 
     cpu_s: float | None = None
-    """Processor time of the two daemons and of all they started; for rivals that of all commands."""
+    """Processor time of the two daemons and of all they started; for rivals that of all commands; of a session of
+    ``wire`` that of both ends during it."""
 
     engine_cpu_s: float | None = None
     """Processor time of dockerd and containerd on both hosts."""

@@ -35,7 +35,8 @@ SCP_SHARE_MIN = 1.5
 PREDICTION_WITHIN = 0.25
 PREDICTION_SHARE_MIN = 0.9
 
-SESSION_TLS, SESSION_PLAIN, IPERF, SCP, NC = "session-tls", "session", "iperf3", "scp", "nc"
+SESSION_TLS, SESSION_PLAIN, SESSION_HELD = "session-tls", "session", "session-held"
+IPERF, SCP, NC = "iperf3", "scp", "nc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,11 @@ def _wire(rows: Sequence[Row]) -> Iterator[Verdict]:
         for (scenario, _, who), group in grouped(rows).items()
         if BY_NAME[scenario].family is Family.WIRE
     }
-    for session, rival, limit in ((SESSION_PLAIN, IPERF, IPERF_SHARE_MIN), (SESSION_TLS, SCP, SCP_SHARE_MIN)):
+    for session, rival, limit in (
+        (SESSION_PLAIN, IPERF, IPERF_SHARE_MIN),
+        (SESSION_HELD, IPERF, IPERF_SHARE_MIN),
+        (SESSION_TLS, SCP, SCP_SHARE_MIN),
+    ):
         ours, theirs = speed.get(session), speed.get(rival)
         if session in speed and theirs:
             yield _least(f"6-{session}-to-{rival}", None if ours is None else ours / theirs, limit, "ratio")

@@ -59,11 +59,16 @@ def _runs(group: Sequence[Row]) -> str:
 
 def _wire_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     groups = grouped(row for row in rows if BY_NAME[row.scenario].family is Family.WIRE)
-    speed = {
-        (link, who): _shown(figure(group, lambda row: _over(row.bytes_per_s, MB)))
+    body = [
+        [
+            str(link),
+            who,
+            _shown(figure(group, lambda row: _over(row.bytes_per_s, MB))),
+            _shown(figure(group, lambda row: row.cpu_s)),
+        ]
         for (_, link, who), group in groups.items()
-    }
-    return ["link", "by", "MB/s"], [[str(link), who, shown] for (link, who), shown in speed.items()]
+    ]
+    return ["link", "by", "MB/s", "CPU s"], body
 
 
 def _verdict_table(verdicts: Sequence[Verdict]) -> tuple[list[str], list[list[str]]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from hoplab import Host, LabError
+from hoplab import Host
+from hoplab.asking import AskingClient
 from hoplab.processes import wait_for
 
 from .deployed import ENVIRONMENT, program
@@ -18,48 +17,15 @@ STOP_S_MAX = 180.0
 """The last answer may be a whole cold start away."""
 
 
-class Watching:
-    """A client that asks without end. Leaving the context stops it without a summary.
+class Watching(AskingClient):
+    """A client that asks without end.
 
     :raises LabError: it does not get through.
     """
 
     def __init__(self, host: Host, kind: str, addresses: list[str], *options: str) -> None:
-        self._process = host.popen(
-            program("client", "watch", kind, *addresses, *options),
-            env=ENVIRONMENT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if line.strip() != b"ready":
-            self.__exit__(None, None, None)
-            raise LabError(f"the client on {host.name} does not get through to {kind}: {line!r}")
-
-    def stop(self) -> dict[str, Any]:
-        """End the requests after one more answer; what was measured.
-
-        :raises LabError: nobody answers any more, or something answered nonsense.
-        """
-        try:
-            out, _ = self._process.communicate(b"stop\n", timeout=STOP_S_MAX)
-        except subprocess.TimeoutExpired:
-            raise LabError(f"no answer for {STOP_S_MAX:.0f} s after the move") from None
-        if self._process.returncode != 0:
-            raise LabError(f"the client ended with {self._process.returncode}; see its standard error")
-        summary: dict[str, Any] = json.loads(out)
-        return summary
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.communicate()
+        command = program("client", "watch", kind, *addresses, *options)
+        super().__init__(host, command, kind, env=ENVIRONMENT, stop_s_max=STOP_S_MAX)
 
 
 MAKE_S_MAX = 120.0

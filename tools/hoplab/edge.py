@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from .asking import AskingClient
 from .deploy import deploy
 from .errors import LabError
 from .host import Host
@@ -171,38 +172,15 @@ def finish_migrate(process: subprocess.Popen[bytes], timeout_s: float = 300.0) -
     return Outcome(process.returncode, report, (err or b"").decode(errors="replace"))
 
 
-class ProbeClient:
-    """:mod:`hoplab.probe` running on a client host. Leaving the context stops it without a summary."""
+class ProbeClient(AskingClient):
+    """:mod:`hoplab.probe` running on a client host.
+
+    :raises LabError: it does not get through.
+    """
 
     def __init__(self, host: Host, service: str, addresses: Sequence[str], *options: str) -> None:
         install_probe(host)
-        self._process = host.popen(
-            ["python3", PROBE, service, *addresses, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        line = self._read_line()
-        if line.strip() != b"ready":
-            raise LabError(f"the client on {host.name} does not get through to {service}: {line!r}")
-
-    def _read_line(self) -> bytes:
-        assert self._process.stdout is not None
-        line: bytes = self._process.stdout.readline()
-        return line
-
-    def stop(self) -> dict[str, Any]:
-        """End the requests; what was measured."""
-        out, _ = self._process.communicate(b"stop\n", timeout=60)
-        summary: dict[str, Any] = json.loads(out)
-        return summary
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.communicate()
+        super().__init__(host, ["python3", PROBE, service, *addresses, *options], service)
 
 
 def install_probe(host: Host) -> None:

@@ -207,11 +207,13 @@ class _Sender:
     async def final_trees(self, processes: Any) -> None:
         await self._session.transfer(("tree", None), self._world.lasts(0.02, 1.0))
 
-    async def final_memory(self, image_dir: Path) -> bytes:
+    async def final_memory(self, dump: Awaitable[None], image_dir: Path, group: asyncio.TaskGroup) -> bytes:
+        await dump
         dumped = self._images[image_dir]
         sent = Image(dumped.life, dumped.n + 1) if "corrupt" in self._faults else dumped
         self._faults.discard("corrupt")
-        await self._session.transfer(("final", sent), self._world.lasts(0.05, 2.0))
+        group.create_task(self._session.transfer(("final", sent), self._world.lasts(0.05, 2.0)))
+        await asyncio.sleep(self._world.lasts(0.05, 1.0))
         return dumped.digest
 
 
@@ -242,6 +244,10 @@ class _Receiver:
         async with self._changed:
             await self._changed.wait_for(lambda: not self._lacking)
 
+    async def process_images_complete(self) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.final is not None)
+
     async def final_complete(self) -> None:
         async with self._changed:
             await self._changed.wait_for(lambda: self._trees and self.final is not None)
@@ -254,6 +260,9 @@ class _Pages:
     def __init__(self, receiver: _Receiver, images: dict[Path, Image]) -> None:
         self._receiver = receiver
         self._images = images
+
+    def place_process_images(self, image_dir: Path, files_dir: Path) -> None:
+        pass
 
     def assemble(self, image_dir: Path, files_dir: Path) -> bytes:
         final = self._receiver.final

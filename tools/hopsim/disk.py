@@ -10,6 +10,9 @@ NOT_WRITTEN = "not written"
 WRITTEN = "written, but an error"
 TO_APPEAR = "an error, and there after a power-off though it is not seen before"
 TO_VANISH = "an error, and gone after a power-off though it is seen before"
+RECORD_VALUES = 6
+"""Of the statement that writes a record; none of the others has as many."""
+
 FAULTS = (NOT_WRITTEN, WRITTEN, TO_APPEAR, TO_VANISH)
 
 
@@ -44,7 +47,7 @@ class Database(sqlite3.Connection):
         cursor = super().execute(sql, parameters)
         self.writes += 1
         self._at_power_off = None
-        if len(parameters) == 5:
+        if len(parameters) == RECORD_VALUES:
             self.written(parameters[1], parameters[3])
         if fault == TO_VANISH:
             self._at_power_off = "DELETE FROM record WHERE number = ?", (cursor.lastrowid,)

@@ -398,6 +398,10 @@ class Client:
 
         await self._call("remove", act)
 
+    async def was_asked_to_end(self, container: str, _state: object) -> bool:
+        """See :meth:`Engine.was_asked_to_end`."""
+        return bool(await self._call("events", lambda: self._docker.find(container).stopped_by_user))
+
     async def update_restart_policy(self, container: str, policy: dict[str, Any]) -> None:
         """See :meth:`Engine.update_restart_policy`."""
         docker = self._docker

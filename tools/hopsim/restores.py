@@ -221,10 +221,15 @@ class Pending:
         await self._step("order")
         self._image = image
 
-    async def restore(self, *, network_first: bool) -> None:
-        """See :meth:`PendingRestore.restore`."""
+    async def begin(self, *, network_first: bool) -> None:
+        """See :meth:`PendingRestore.begin`."""
         await self._reached(self._created)
-        await self._step("images")
+        await self._step("begin")
+
+    async def complete(self) -> None:
+        """See :meth:`PendingRestore.complete`."""
+        await self._reached(self._created)
+        await self._step("complete")
         if self._restore is None or self._over.is_set():
             raise RestoreFailed("the runtime went away")
         self._runtime.order(self._restore, self._image)

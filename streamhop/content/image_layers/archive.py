@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from streamhop.engine.docker import Engine
 from streamhop_protocol.errors import LimitError, MalformedError
-from streamhop_protocol.limits import CHUNK_RAW_BYTES_MAX
+from streamhop_protocol.windows import CHUNK_BYTES_FITTING
 
 from .errors import ImageError
 from .tar_headers import BLOCK_BYTES, TarHeader, check_extension, padding, parse_header, parse_pax
 
-CHUNK_BYTES_MAX = CHUNK_RAW_BYTES_MAX
+CHUNK_BYTES_MAX = CHUNK_BYTES_FITTING
 """Content is handed on in pieces of this size, the last one excepted: on a fast link each costs the same work."""
 
 _BLOB_PREFIX = "blobs/sha256/"

@@ -167,16 +167,6 @@ class ImageAssembler:
         return self._loaded
 
     @property
-    def local_id(self) -> str:
-        """The image's ID on this engine; empty before :meth:`load`."""
-        return self._local_id
-
-    @property
-    def names_added(self) -> tuple[str, ...]:
-        """Names that :meth:`load` gave the image."""
-        return tuple(self._names_added)
-
-    @property
     def names_kept(self) -> tuple[str, ...]:
         """Names that the image has at the source and did not get here, because another image has them."""
         return tuple(self._names_kept)

@@ -83,9 +83,7 @@ class ImageBuilder:
         self._write_levels(image_dir)
         for number, path in enumerate((path for path in paths if path.name.startswith("pagemap-")), start=1):
             self._write_object(image_dir, path, number)
-        for path in paths:
-            if not path.name.startswith("pagemap-"):
-                _place(path, image_dir / path.name)
+        place_process_images(files_dir, image_dir)
         self._digest.files(paths)
         return self._digest.digest()
 
@@ -170,6 +168,14 @@ class ImageBuilder:
         return piece
 
 
+def place_process_images(files_dir: Path, image_dir: Path) -> None:
+    """See :meth:`.store.PageStore.place_process_images`."""
+    image_dir.mkdir(mode=0o700, exist_ok=True)
+    for path in files_dir.iterdir():
+        if not path.name.startswith("pagemap-"):
+            _place(path, image_dir / check_image_file_name(path.name))
+
+
 def hash_block(files: SparseFiles, segment: Segment, block: int, pages: int, buffer: memoryview) -> bytes:
     """The digest of some pages of a block, as they are on disk.
 
@@ -251,6 +257,8 @@ def _place(source: Path, target: Path) -> None:
     """
     if not target.exists():
         _link_or_copy(source, target)
+        return
+    if target.samefile(source):
         return
     try:
         same = json.loads(source.read_bytes()) == json.loads(target.read_bytes())

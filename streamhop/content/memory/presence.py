@@ -29,7 +29,8 @@ _PAGEMAP_SCAN = 0xC060_6610
 """_IOWR('f', 16, struct pm_scan_arg), Linux 6.7."""
 _SCAN_ARGUMENT = struct.Struct("=12Q")
 _SCAN_REGIONS = 2048
-_IS_FILE, _IS_PRESENT, _IS_SWAPPED, _IS_ZERO_PAGE = 1 << 2, 1 << 3, 1 << 4, 1 << 5
+_IS_FILE, _IS_PRESENT, _IS_SWAPPED, _IS_ZERO_PAGE, _IS_GUARD = 1 << 2, 1 << 3, 1 << 4, 1 << 5, 1 << 8
+"""The last since Linux 6.16: pages that were made guards (MADV_GUARD_INSTALL), which count as swapped out."""
 
 _SCAN_UNSUPPORTED = frozenset({errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP})
 
@@ -41,6 +42,7 @@ class PrivatePages:
         self._fd = pagemap_fd
         self._page_size = page_size
         self._can_scan = True
+        self._left_out = _IS_FILE | _IS_ZERO_PAGE | _IS_GUARD
         self._regions = np.zeros((_SCAN_REGIONS, 3), dtype=np.uint64)
 
     def windows(self, start: int, end: int) -> Iterator[PageIndices]:
@@ -57,9 +59,10 @@ class PrivatePages:
                 if error.errno not in _SCAN_UNSUPPORTED:
                     raise
                 # An old kernel says so at the first call, before anything was yielded
-                self._can_scan = False
-            else:
-                return
+                self._can_scan = error.errno == errno.EINVAL and bool(self._left_out & _IS_GUARD)
+                self._left_out &= ~_IS_GUARD
+                yield from self.windows(start, end)
+            return
         yield from self._read(start, end)
 
     def _scan(self, start: int, end: int) -> Iterator[PageIndices]:
@@ -75,8 +78,8 @@ class PrivatePages:
                     self._regions.ctypes.data,
                     _SCAN_REGIONS,
                     _WINDOW_PAGES,
-                    _IS_FILE | _IS_ZERO_PAGE,  # inverted: these must be clear
-                    _IS_FILE | _IS_ZERO_PAGE,
+                    self._left_out,  # inverted: these must be clear
+                    self._left_out,
                     _IS_PRESENT | _IS_SWAPPED,  # any of these
                     _IS_PRESENT | _IS_SWAPPED,  # returned
                 )

@@ -106,10 +106,7 @@ class MemorySource:
             at += count
 
     def final(self, image_dir: Path) -> FinalImage:
-        """Open the dump of the frozen container, to send what of it the target does not hold.
-
-        :raises OSError: it cannot be read.
-        """
+        """The dump of the frozen container that CRIU is about to make, to send what of it the target does not hold."""
         return FinalImage(image_dir, self._table, self._sent, self._page_size)
 
     def close(self) -> None:

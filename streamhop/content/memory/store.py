@@ -18,7 +18,7 @@ from streamhop_protocol.errors import LimitError, MalformedError, UnexpectedErro
 from streamhop_protocol.held_pages import PAGES_PER_CHUNK_MAX, encode_held
 from streamhop_protocol.page_batches import PAGE_SIZES, XOR, ZERO, PageRun, check_image_file_name, decode_meta
 
-from .assemble import ImageBuilder, StoredObject, hash_block
+from .assemble import ImageBuilder, StoredObject, hash_block, place_process_images
 from .image_digest import BLOCK_PAGES
 from .layout import Layout
 from .sparse_files import SEGMENT_BYTES, Segment, SparseFiles
@@ -136,12 +136,21 @@ class PageStore:
         """
         return check_image_file_name(name)
 
+    def place_process_images(self, image_dir: Path, files_dir: Path) -> None:
+        """Put all that is not about pages into ``image_dir``, ahead of :meth:`assemble`; blocks.
+
+        :raises IntegrityError: a file that is there already, because it was announced, says something else.
+        :raises MalformedError: a file that CRIU would not write.
+        :raises OSError: it cannot be written.
+        """
+        place_process_images(files_dir, image_dir)
+
     def assemble(self, image_dir: Path, files_dir: Path) -> bytes:
         """Make ``image_dir``, from which CRIU restores, out of the pages and the other files; blocks.
 
         No page is copied: the directory's ``parent`` is in this store, which has to stay until the restore is done.
 
-        :param image_dir: made here, on the store's file system.
+        :param image_dir: made here if it is not there, on the store's file system.
         :param files_dir: files of the dump, pagemaps as dumped included.
         :returns: the digest (:mod:`.image_digest`) of what is on disk; compare it before the restore.
         :raises IntegrityError: a page of the dump is not held.

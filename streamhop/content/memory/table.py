@@ -29,6 +29,9 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 Slots: TypeAlias = npt.NDArray[np.int64]
 
 
+NO_HASHES: Hashes = np.zeros((0, 2), dtype=np.uint64)
+
+
 class _Granule:
     """Hashes as sent (0 = nothing sent), rounds in a row with another content, hashes as last seen if put off."""
 
@@ -162,12 +165,15 @@ class SentTable:
             if not granule.seen.any():
                 granule.seen = None
 
-    def compare(self, object_name: str, number: int, slots: Slots, data: memoryview) -> Verdict | None:
+    def hashes(self, data: memoryview) -> Hashes:
+        """What :meth:`compare` judges pages by; one row for each."""
+        return self._hasher.hashes(data)
+
+    def compare(self, object_name: str, number: int, slots: Slots, hashes: Hashes) -> Verdict | None:
         """Judge pages of the final image. Those to send count as unknown at the target from now on.
 
         That way a move that fails after this sends them again, whatever became of them.
         """
-        hashes = self._hasher.hashes(data)
         granule = self._granules.get((object_name, number))
         if granule is None:
             differs = np.ones(len(slots), dtype=np.bool_)

@@ -52,5 +52,4 @@ def check_images(image_dir: Path, bundle: Path) -> None:
     with (bundle / "config.json").open("rb") as file:
         config: Mapping[str, Any] = json.loads(file.read(_CONFIG_BYTES_MAX))
     if refusals := admit_images(image_dir, Admitted.from_config(config)):
-        more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
-        raise ImagesRefusedError(f"the processes' images ask for {refusals[0]}, which was not granted{more}")
+        raise ImagesRefusedError(f"the processes' images ask for what was not granted: {'; '.join(refusals)}")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from streamhop.content.memory import MemorySource
 from streamhop.content.memory.criu_pagemap import IN_PARENT, LAZY, PRESENT, PagemapEntry, encode_pagemap
 from streamhop.content.memory.protobuf import fields, varint
 
@@ -31,6 +32,13 @@ def write_dump(directory: Path, objects: Mapping[str, Pages], other: Mapping[str
         (directory / f"pages-{number}.img").write_bytes(b"".join(pages[index] for index in sorted(pages)))
     for name, content in (other or {}).items():
         (directory / name).write_bytes(content)
+
+
+def digest_of(directory: Path) -> bytes:
+    """The digest of a dump."""
+    image = MemorySource(1, page_size=PAGE).final(directory)
+    image.dumped()
+    return image.digest()
 
 
 def runs_of(pages: Pages) -> list[PagemapEntry]:

@@ -11,9 +11,9 @@ import xxhash
 from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from memory_support import PAGE, ZERO_PAGE, CriuReader, Pages, mm_image, page, read_as_criu, write_dump
+from memory_support import PAGE, ZERO_PAGE, CriuReader, Pages, digest_of, mm_image, page, read_as_criu, write_dump
 
-from streamhop.content.memory import MemorySource, PageStore
+from streamhop.content.memory import PageStore
 from streamhop.content.memory.page_set import GRANULE_PAGES
 from streamhop.content.memory.sparse_files import SEGMENT_BYTES
 from streamhop_protocol.errors import IntegrityError, LimitError, MalformedError, ProtocolError, UnexpectedError
@@ -71,7 +71,7 @@ def test_pages_of_all_rounds_are_where_criu_looks(store: PageStore, tmp_path: Pa
         assert read_as_criu(image, name) == pages
     for name, content in other.items():
         assert (image / name).read_bytes() == content
-    assert digest == MemorySource(1, page_size=PAGE).final(tmp_path / "dump").digest()
+    assert digest == digest_of(tmp_path / "dump")
     assert not (image / "parent").readlink().is_absolute()
     assert image.stat().st_mode & 0o077 == 0
     assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "pages").rglob("*.img"))
@@ -110,7 +110,7 @@ def test_a_difference_is_to_what_is_held(store: PageStore, tmp_path: Path) -> No
     pages = {LOW + at: content for at, content in enumerate(wanted)}
     digest = assemble(store, tmp_path, {"pagemap-1": pages}, {})
     assert read_as_criu(tmp_path / "image", "pagemap-1") == pages
-    assert digest == MemorySource(1, page_size=PAGE).final(tmp_path / "dump").digest()
+    assert digest == digest_of(tmp_path / "dump")
 
 
 def _xor(left: bytes, right: bytes) -> bytes:
@@ -140,7 +140,7 @@ def test_the_digest_is_of_what_is_held_whenever_blocks_were_hashed(data: st.Data
         # What was freed since is not in the dump.
         dumped = {index: held[index] for index in sorted(data.draw(st.sets(st.sampled_from(sorted(held)))))}
         digest = assemble(store, Path(name), {"pagemap-1": dumped}, {})
-        assert digest == MemorySource(1, page_size=PAGE).final(Path(name) / "dump").digest()
+        assert digest == digest_of(Path(name) / "dump")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
@@ -217,7 +217,7 @@ def test_a_flipped_bit_on_disk_changes_the_digest(store: PageStore, tmp_path: Pa
     damaged[100] ^= 4
     put(store, {LOW: bytes(damaged)})
     digest = assemble(store, tmp_path, {"pagemap-1": {LOW: page(1)}}, {})
-    assert digest != MemorySource(1, page_size=PAGE).final(tmp_path / "dump").digest()
+    assert digest != digest_of(tmp_path / "dump")
 
 
 def test_the_disk_quota(store: PageStore) -> None:

@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 from memory_support import PAGE, ZERO_PAGE, page
 
-from streamhop.content.memory.table import GRANULE_PAGES, PageHasher, SentTable, Verdict
+from streamhop.content.memory.table import GRANULE_PAGES, Hashes, PageHasher, SentTable, Verdict
 
 DEFER_AFTER = 3
 
 
 def make_table(bytes_max: int = 1 << 20) -> SentTable:
     return SentTable(PageHasher(99, PAGE), DEFER_AFTER, bytes_max)
+
+
+def hashes(content: bytes) -> Hashes:
+    return PageHasher(99, PAGE).hashes(memoryview(content))
 
 
 def visit(table: SentTable, *pages: bytes, number: int = 0) -> Verdict | None:
@@ -83,14 +87,14 @@ def test_the_final_comparison_never_puts_off() -> None:
     table = make_table()
     for content in range(5):
         visit(table, page(content), page(1000))
-    verdict = table.compare("pagemap-1", 0, np.arange(2), memoryview(page(5) + page(1000)))
+    verdict = table.compare("pagemap-1", 0, np.arange(2), hashes(page(5) + page(1000)))
     assert verdict is not None
     assert verdict.send.tolist() == [True, False]
-    assert table.compare("pagemap-1", 0, np.arange(1, 2), memoryview(page(1000))) is None
+    assert table.compare("pagemap-1", 0, np.arange(1, 2), hashes(page(1000))) is None
 
 
 def test_what_only_the_final_image_has_is_sent() -> None:
-    verdict = make_table().compare("pagemap-7", 3, np.arange(2), memoryview(page(1) + ZERO_PAGE))
+    verdict = make_table().compare("pagemap-7", 3, np.arange(2), hashes(page(1) + ZERO_PAGE))
     assert verdict is not None
     assert verdict.send.tolist() == [True, True]
     assert verdict.zero.tolist() == [False, True]
@@ -100,7 +104,7 @@ def test_what_only_the_final_image_has_is_sent() -> None:
 def test_a_failed_final_stage_leaves_pages_to_be_sent_again() -> None:
     table = make_table()
     visit(table, page(1))
-    table.compare("pagemap-1", 0, np.arange(1), memoryview(page(2)))
+    table.compare("pagemap-1", 0, np.arange(1), hashes(page(2)))
     assert visit(table, page(1)) is not None
 
 
@@ -110,7 +114,7 @@ def test_beyond_its_bound_the_table_leaves_pages_to_the_final_stage() -> None:
     assert 0 < sum(sent) < 10
     assert sent == sorted(sent, reverse=True)
     assert table.size_bytes <= 3 * GRANULE_PAGES * 20
-    assert table.compare("pagemap-1", 9, np.arange(1), memoryview(page(1))) is not None
+    assert table.compare("pagemap-1", 9, np.arange(1), hashes(page(1))) is not None
 
 
 @pytest.mark.parametrize("seed", [0, (1 << 64) - 1])

@@ -1,4 +1,4 @@
-"""Programs that hosts lack and rivals need, from Debian; made once, when a run first asks for them."""
+"""Programs of Debian's that hosts lack; made once, when somebody first asks for them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import stat
 import tarfile
 from pathlib import Path
 
-from hoplab import Host, prepare
-from hoplab.cache import Cache, recipe_key
-from hoplab.debian import Overlay, install, run_in
-from hoplab.rootfs import root_recipe
-from hoplab.settings import settings
-
-EDGE_TOOLS = ("iperf3", "netcat-openbsd", "openssh-client", "openssh-server", "podman", "rsync", "zstd")
-CLIENT_TOOLS = ("postgresql",)
-"""For pgbench."""
+from .cache import Cache, recipe_key
+from .debian import Overlay, install, run_in
+from .host import Host
+from .preparation import prepare
+from .rootfs import root_recipe
+from .settings import settings
 
 _TAKEN = ("etc", "usr")
 _VERSION = 1
@@ -51,7 +48,7 @@ def tools_archive(packages: tuple[str, ...]) -> Path:
 
     recipe = {"version": _VERSION, "root": root_recipe(), "packages": packages}
     cache = Cache(settings().cache, lambda _: None)
-    return cache.get("bench-tools", recipe_key(recipe), make, "programs for the bench") / "files.tar"
+    return cache.get("tools", recipe_key(recipe), make, f"{', '.join(packages)} for the hosts") / "files.tar"
 
 
 def install_tools(host: Host, packages: tuple[str, ...]) -> None:

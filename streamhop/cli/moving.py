@@ -82,7 +82,9 @@ def migrate(
     detach: bool,
     form: str,
 ) -> None:
-    """Move a running CONTAINER to PEER, a name from the configuration or an address.
+    """Move a running CONTAINER to PEER, as `streamhop peers` calls it, or the beginning of its ID.
+
+    With `plaintext` in the configuration, PEER may also be an address.
 
     Ctrl-C cancels the move; a second one leaves it to the daemon.
     """

@@ -88,18 +88,24 @@ def test_a_detached_move_is_attached_to_and_waited_for_on_both_hosts(redis: Edge
     assert dataset(redis.client, "digest", "edge-b:6379", KEYS) == digest
 
 
-@pytest.mark.parametrize(("end", "exit_code"), [("kill", 1), ("stop", 20)])
-def test_a_daemon_is_restarted_in_pre_copy_and_wait_tells_the_truth(redis: Edges, end: str, exit_code: int) -> None:
+@pytest.mark.parametrize(("end", "code", "exit_code_there"), [("kill", "failed", 10), ("stop", "daemon_stopped", 1)])
+def test_a_daemon_is_restarted_in_pre_copy_and_wait_tells_the_truth(
+    redis: Edges, end: str, code: str, exit_code_there: int
+) -> None:
     move = detach(redis)
     waiting = redis.a.host.popen(["streamhop", "wait", move, "--format", "json"], stdout=subprocess.PIPE)
     getattr(redis.a, end)()
     redis.a.start()
     out, _ = waiting.communicate(timeout=120)
-    assert waiting.returncode == exit_code, out
+    assert waiting.returncode == 1, out
     (row,) = json.loads(out)
-    assert (row["id"], row["result"]["runs_at"]) == (move, "source")
+    assert (row["id"], row["result"]["runs_at"], row["result"]["code"]) == (move, "source", code)
     wait_for(lambda: runs_only_at(redis, "edge-a"), "it runs at the source alone", RECOVERED_S_MAX)
-    assert streamhop(redis.a, "wait", move).returncode == exit_code
+    assert streamhop(redis.a, "wait", move).returncode == 1
+    assert streamhop(redis.b, "wait", move).returncode == exit_code_there
+    there = listed(redis.b, move)["result"]
+    assert there["outcome"] == "failed"
+    assert "did not come" not in there["reason"]
 
 
 def log_says(edge: EdgeDaemon, move: str, what: str) -> bool:

@@ -59,7 +59,7 @@ def next_throttle(throttle: Throttle, rounds: Sequence[RoundResult], page_bytes:
     if len(rounds) < 2:
         return throttle
     sent, found = rounds[-2], rounds[-1]
-    dirtied_bytes = found.wire_bytes + deferred_wire_bytes(found, page_bytes)
+    dirtied_bytes = found.wire_bytes + deferred_wire_bytes(rounds, page_bytes)
     if dirtied_bytes <= DIRTY_SHARE_MAX * sent.wire_bytes:
         return Throttle(throttle.percent, 0, throttle.rounds + 1)
     if throttle.high_periods + 1 < PERIODS or throttle.percent == PERCENT_MAX:

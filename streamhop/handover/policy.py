@@ -7,6 +7,7 @@ rounds that no longer shrink what is left are not repeated for ever.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -133,28 +134,41 @@ _TRANSFER_SHARE_MIN = 0.1
 
 
 def predict_final_wire_bytes(rounds: Sequence[RoundResult], page_bytes: int) -> float:
-    """Bytes that will cross while frozen, if the container keeps dirtying as in the last round.
+    """Bytes that will cross while frozen, if the container keeps dirtying as it did.
 
-    What was dirtied during round n is what round n+1 found. A freeze now finds what was dirtied during the last
-    round, so the dirty rate (found in the last round / length of the round before it) times the last round's length
-    estimates it; before there are two rounds nothing is known and the last round itself is the bound. Deferred pages
-    are all sent in the end.
+    What was dirtied during round n is what round n+1 found; a freeze now finds what was dirtied during the last round.
+    How that grows with a round's length the last rounds show: in proportion, if ever new pages are written to, or not
+    at all, if the same ones are again and again. Before there are three rounds nothing is known of it, and what the
+    last one found is the bound. Deferred pages are all sent in the end.
     """
-    last = rounds[-1]
-    deferred = deferred_wire_bytes(last, page_bytes)
+    last, deferred = rounds[-1], deferred_wire_bytes(rounds, page_bytes)
     if len(rounds) < 2:
         return last.wire_bytes + deferred
-    before = rounds[-2]
-    if last.wire_bytes == 0:
-        return deferred
-    lasted = last.seconds / before.seconds if before.seconds > 0 else last.seconds
-    return min(last.wire_bytes * lasted, float(rounds[0].wire_bytes)) + deferred
+    lasted = last.seconds / rounds[-2].seconds if rounds[-2].seconds > 0 else 1.0
+    found = last.wire_bytes * math.pow(lasted, growth(rounds))
+    return min(found, float(rounds[0].wire_bytes)) + deferred
 
 
-def deferred_wire_bytes(result: RoundResult, page_bytes: int) -> float:
-    """What the pages that a round has put off will take on the wire."""
-    ratio = result.wire_bytes / result.raw_bytes if result.raw_bytes else 0.5
-    return result.deferred_pages * page_bytes * ratio
+def growth(rounds: Sequence[RoundResult]) -> float:
+    """By which power of a round's length grows what is dirtied in it, from 0 (not at all) to 1 (in proportion)."""
+    if len(rounds) < 3:
+        return 0.0
+    # The last two rounds found what was dirtied during the two before them.
+    longer_s, shorter_s = rounds[-3].seconds, rounds[-2].seconds
+    more, less = rounds[-2].wire_bytes, rounds[-1].wire_bytes
+    if less == 0:
+        return 1.0
+    if not 0 < shorter_s < longer_s or not 0 < less < more:
+        return 0.0
+    return min(1.0, math.log(more / less) / math.log(longer_s / shorter_s))
+
+
+def deferred_wire_bytes(rounds: Sequence[RoundResult], page_bytes: int) -> float:
+    """What the pages that the last of these rounds has put off will take on the wire, if they are like those sent."""
+    # The first round is left out where there are others: most of what it sends never changes.
+    like = rounds[1:] or rounds
+    raw_bytes, wire_bytes = sum(each.raw_bytes for each in like), sum(each.wire_bytes for each in like)
+    return rounds[-1].deferred_pages * page_bytes * (wire_bytes / raw_bytes if raw_bytes else 0.5)
 
 
 def predict_downtime(

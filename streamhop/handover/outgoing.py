@@ -71,6 +71,9 @@ SILENCE_S_MAX = 1.0
 
 SILENCE_LOOKED_AT_S = 0.1
 
+AHEAD_S_MIN = 0.1
+"""If less than that is left to send, CRIU had better have the processors for itself."""
+
 DUMP_S_MAX = 120.0
 
 FROZEN_GRACE_S = 10.0
@@ -292,6 +295,7 @@ class OutgoingMove:
             self._costs,
         )
         self._tally.link_bytes_per_s = bandwidth
+        self._tally.transfer_s = predicted.transfer_s
         self._tally.usual_fixed_s = predict_downtime(
             0.0, bandwidth, session.rtt_s or 0.0, manifest.memory_bytes, Costs()
         ).fixed_s
@@ -338,7 +342,13 @@ class OutgoingMove:
             processes = await self._means.processes(container.init_pid)
             async with asyncio.TaskGroup() as frozen:
                 frozen.create_task(sender.final_trees(processes))
-                digest = await sender.final_memory(self._dump(checkpoint), self._image_dir, frozen)
+                digest = await sender.final_memory(
+                    self._dump(checkpoint),
+                    self._image_dir,
+                    processes,
+                    frozen,
+                    ahead=self._tally.transfer_s > AHEAD_S_MIN,
+                )
                 await session.send(Prepare(move=self.id, epoch=self.epoch, image_digest=digest))
             self._phase("restore at the target")
             prepared = await dialogue.answer(Prepared)

@@ -132,8 +132,8 @@ class Receiver:
 
     async def _memory(self, stream: IncomingStream) -> None:
         number = stream.attributes.get("round")
-        if self._final_seen:
-            raise UnexpectedError("a round of memory after the final stage began")
+        if self._final_seen["pages"]:
+            raise UnexpectedError("a round of memory after the final pages")
         if type(number) is not int or not self._memory_rounds <= number <= self._memory_rounds + 1:
             raise UnexpectedError("a round of memory out of turn")
         async with self._changed:
@@ -165,6 +165,11 @@ class Receiver:
             await self._tree(stream)
             part = f"tree {stream.attributes['tree']}"
         elif part == "pages":
+            rounds = stream.attributes.get("rounds", 0)
+            if type(rounds) is not int or rounds > self._memory_rounds + 2:
+                raise UnexpectedError("final pages after more rounds than there can be")
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._memory_rounds >= rounds)
             self._pages.begin_final()
             async for chunk in stream:
                 await in_worker(self._pages.apply, chunk.meta, chunk.data)

@@ -39,6 +39,9 @@ class Tally:
     """None if the peer said too late that it runs there to tell."""
 
     predicted_downtime_s: float | None = None
+    transfer_s: float = 0.0
+    """What of the predicted downtime is sending."""
+
     link_bytes_per_s: float = 0.0
     """What the link delivered before the freeze."""
 

@@ -51,6 +51,9 @@ class Sender:
             for name, root in trees.items()
         }
         self._trees_under_way: asyncio.Task[int] | None = None
+        self._rounds = 0
+        """Of memory, begun so far."""
+        self._frozen_stream: _CountedStream | None = None
         self._tally = tally
         self._events = events
 
@@ -122,6 +125,7 @@ class Sender:
             self._next_tree_round(self._trees_under_way, number, processes)
         )
         stream = await self._open(StreamKind.MEMORY, "memory", "memory_precopy", round=number)
+        self._rounds = number + 1
         stream.total_bytes = memory_bytes if number == 0 else None
         async for batch in in_thread(self._memory.round(processes)):
             await stream.write(batch.data, batch.meta)
@@ -174,15 +178,26 @@ class Sender:
         """Send the last changes of every tree; the container must be frozen."""
         await self._tree_round(0, processes, final=True)
 
-    async def final_memory(self, dump: Awaitable[None], image_dir: Path, group: asyncio.TaskGroup) -> bytes:
+    async def final_memory(
+        self,
+        dump: Awaitable[None],
+        image_dir: Path,
+        processes: Sequence[ProcessRef],
+        group: asyncio.TaskGroup,
+        *,
+        ahead: bool,
+    ) -> bytes:
         """Make the dump, compare it with what was sent, send the difference; returns the image's digest.
 
         :param dump: makes it, in ``image_dir``.
+        :param processes: of the container, frozen.
+        :param ahead: make one more round while CRIU dumps: that takes CPU from it, and the link need not wait for it.
         :param group: owns the sending, which may not have ended yet.
         """
         final = self._memory.final(image_dir)
         try:
-            group.create_task(self._final_pages(final))
+            round_read = group.create_task(self._frozen_round(processes)) if ahead else None
+            hashed = group.create_task(in_worker(final.take_hashes))
             digest = group.create_task(in_worker(final.digest))
             await dump
             await asyncio.to_thread(final.dumped)
@@ -190,12 +205,27 @@ class Sender:
             final.give_up()
         files = await self._final_files(final)
         group.create_task(files.finish())
+        group.create_task(self._final_pages(final, [task for task in (round_read, hashed) if task is not None]))
         return await digest
 
-    async def _final_pages(self, final: FinalImage) -> None:
-        stream = await self._open(StreamKind.FINAL, "final memory", "memory_final", part="pages")
+    async def _frozen_round(self, processes: Sequence[ProcessRef]) -> None:
+        """Send what has changed since the last round; the dump, which is authoritative, will differ in little."""
+        stream = await self._open(StreamKind.MEMORY, "memory", "memory_final", round=self._rounds)
+        self._rounds += 1
+        async for batch in in_thread(self._memory.frozen_round(processes)):
+            await stream.write(batch.data, batch.meta)
+        stream.end()
+        self._frozen_stream = stream
+
+    async def _final_pages(self, final: FinalImage, after: Sequence[asyncio.Task[None]]) -> None:
+        for task in after:
+            await task
+        stream = await self._open(StreamKind.FINAL, "final memory", "memory_final", part="pages", rounds=self._rounds)
         async for batch in in_thread(final.batches()):
             await stream.write(batch.data, batch.meta)
+        stream.end()
+        if self._frozen_stream is not None:
+            await self._frozen_stream.finish()
         await stream.finish()
 
     async def _final_files(self, final: FinalImage) -> _CountedStream:

@@ -180,3 +180,46 @@ async def test_a_final_part_comes_once_and_ends_the_rounds(tmp_path: Path, part:
             attack.cancel()
             with contextlib.suppress(asyncio.CancelledError, SessionLost, ProtocolError):
                 await attack
+
+
+async def test_final_pages_wait_for_the_rounds_before_them(tmp_path: Path) -> None:
+    """A round that is on its way when the final pages come is applied before them."""
+    meta = encode_meta("pagemap-1", [PageRun(5, 1, RAW)])
+    async with receiver(tmp_path) as (receiving, spool), two_peers() as (dialer, acceptor):
+        hearing = asyncio.ensure_future(receiving.receive(acceptor))
+        late = await dialer.open_stream(StreamKind.MEMORY, {"round": 0})
+        await late.write(b"old!" * (PAGE // 4), meta)
+        final = asyncio.ensure_future(
+            stream(dialer, StreamKind.FINAL, {"part": "pages", "rounds": 1}, [(b"new!" * (PAGE // 4), meta)])
+        )
+        done, _ = await asyncio.wait({final}, timeout=0.2)
+        assert not done
+        await late.finish({})
+        await final
+        hearing.cancel()
+        (pages,) = (spool / "pages").glob("level-*/pages-1.img")
+        with pages.open("rb") as file:
+            file.seek(5 * PAGE)
+            assert file.read(PAGE) == b"new!" * (PAGE // 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [
+        (StreamKind.MEMORY, {"round": 2}),
+        (StreamKind.MEMORY, {"round": "0"}),
+        (StreamKind.MEMORY, {}),
+        (StreamKind.FINAL, {"part": "pages", "rounds": 3}),
+        (StreamKind.FINAL, {"part": "pages", "rounds": "1"}),
+    ],
+)
+async def test_rounds_that_cannot_be(tmp_path: Path, kind: StreamKind, attributes: dict[str, Any]) -> None:
+    async with receiver(tmp_path) as (receiving, _), two_peers() as (dialer, acceptor):
+        hearing = asyncio.ensure_future(receiving.receive(acceptor))
+        attack = asyncio.ensure_future(stream(dialer, kind, attributes, []))
+        with pytest.raises(BaseExceptionGroup) as raised:
+            await hearing
+        assert isinstance(first_failure(raised.value), ProtocolError)
+        attack.cancel()
+        with contextlib.suppress(asyncio.CancelledError, SessionLost, ProtocolError):
+            await attack

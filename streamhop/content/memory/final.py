@@ -43,8 +43,8 @@ _GROWTH_LOOKED_AT_S = 0.002
 class FinalImage:
     """A dump made by CRIU, without a parent, in a directory of its own.
 
-    :meth:`batches` and :meth:`digest` may begin before CRIU has, each in a thread of its own; they end after
-    :meth:`dumped` was called.
+    :meth:`take_hashes` and :meth:`digest` may begin before CRIU has, each in a thread of its own; they end after
+    :meth:`dumped` was called. :meth:`batches` comes after the first.
 
     :param image_dir: the directory; best on a tmpfs.
     :param table: what the target holds.
@@ -67,6 +67,7 @@ class FinalImage:
         self._given_up = False
         self._files: list[Path] = []
         self._objects: list[_Object] = []
+        self._hashes: dict[str, Hashes] = {}
         self.stats = RoundStats()
         """Counts along with the batches."""
 
@@ -100,21 +101,31 @@ class FinalImage:
         """All files the target needs beside the pages, pagemaps as dumped included; sorted by name. Once dumped."""
         return list(self._files)
 
+    def take_hashes(self) -> None:
+        """Hash the pages as CRIU writes them; blocks until it is done.
+
+        What is in a page decides whether it is sent, and is known before it is known where the page belongs.
+
+        :raises OSError: the dump cannot be read.
+        :raises MalformedError: it is not what CRIU writes, or was given up.
+        """
+        buffer = self._new_buffer()
+        hashes = {path: [self._table.hashes(data) for data in self._grow(path, buffer)] for path in self._follow()}
+        self._wait_until_dumped()
+        for found in self._objects:
+            known = hashes.pop(found.pages_file, [])
+            known += [self._table.hashes(data) for data in self._grow(found.pages_file, buffer, skip=len(known))]
+            self._hashes[found.name] = np.concatenate(known) if known else NO_HASHES
+
     def batches(self) -> Iterator[PageBatch]:
-        """Yield the pages that differ from what the target holds; blocks.
+        """Yield the pages that differ from what the target holds; blocks. Once, after :meth:`take_hashes`.
 
         :raises OSError: the dump cannot be read.
         :raises MalformedError: it is not what CRIU writes.
         """
-        buffer = self._new_buffer()
-        # What is in a page decides whether it is sent, and is known before it is known where the page belongs.
-        hashes = {path: [self._table.hashes(data) for data in self._grow(path, buffer)] for path in self._follow()}
-        self._wait_until_dumped()
-        builder = BatchBuilder(self._page_size)
+        buffer, builder = self._new_buffer(), BatchBuilder(self._page_size)
         for found in self._objects:
-            known = hashes.pop(found.pages_file, [])
-            known += [self._table.hashes(data) for data in self._grow(found.pages_file, buffer, skip=len(known))]
-            yield from self._compare(found, np.concatenate(known) if known else NO_HASHES, buffer, builder)
+            yield from self._compare(found, self._hashes.pop(found.name), buffer, builder)
         yield from builder.flush()
 
     def digest(self) -> bytes:

@@ -110,11 +110,14 @@ class SentTable:
             granule.sent[slot : slot + count] = hashes[:count]
             first, hashes = first + count, hashes[count:]
 
-    def visit(self, object_name: str, number: int, slots: Slots, data: memoryview) -> Verdict | None:
+    def visit(
+        self, object_name: str, number: int, slots: Slots, data: memoryview, *, defer: bool = True
+    ) -> Verdict | None:
         """Judge pages read in a round and take those to send for sent.
 
         :param number: which granule: page index // :data:`GRANULE_PAGES`.
         :param slots: ascending positions inside the granule of the pages in ``data``.
+        :param defer: whether pages may be put off.
         :returns: None if nothing is to be done.
         """
         granule = self._granules.get((object_name, number))
@@ -128,9 +131,9 @@ class SentTable:
             if granule.changing:
                 granule.streaks[slots] = 0
             return None
-        return self._judge(granule, slots, hashes, differs)
+        return self._judge(granule, slots, hashes, differs, defer=defer and self._defer_after > 0)
 
-    def _judge(self, granule: _Granule, slots: Slots, hashes: Hashes, differs: Mask) -> Verdict:
+    def _judge(self, granule: _Granule, slots: Slots, hashes: Hashes, differs: Mask, *, defer: bool) -> Verdict:
         known = _held(granule.sent[slots])
         # A page counts as still changing only if it differs from its last sight, not just from what was sent
         moving = differs & known
@@ -141,7 +144,7 @@ class SentTable:
         streaks = np.where(moving, np.minimum(streaks, 254) + 1, 0).astype(np.uint8)
         granule.streaks[slots] = streaks
         granule.changing = bool(granule.streaks.any())
-        put_off = moving & (streaks >= self._defer_after) if self._defer_after else np.zeros_like(moving)
+        put_off = moving & (streaks >= self._defer_after) if defer else np.zeros_like(moving)
         self._note_seen(granule, slots, hashes, put_off)
         send = differs & ~put_off
         granule.sent[slots[send]] = hashes[send]

@@ -38,10 +38,15 @@ def final(directory: Path) -> FinalImage:
     return image
 
 
+def batches_of(image: FinalImage) -> list[PageBatch]:
+    image.take_hashes()
+    return list(image.batches())
+
+
 def test_all_of_a_dump_is_sent_if_nothing_was(tmp_path: Path) -> None:
     write_dump(tmp_path, {"pagemap-1": {5: page(5), 6: ZERO_PAGE, 9: page(9)}, "pagemap-shmem-3": {0: page(1)}}, OTHER)
     image = final(tmp_path)
-    batches = list(image.batches())
+    batches = batches_of(image)
     assert [batch.meta for batch in batches] == [
         {"o": "pagemap-1", "r": [[5, 1, RAW], [6, 1, ZERO], [9, 1, RAW]]},
         {"o": "pagemap-shmem-3", "r": [[0, 1, RAW]]},
@@ -63,7 +68,7 @@ def test_only_what_differs_is_sent(tmp_path: Path) -> None:
         content = b"".join(page(index + 10_000 if index in changed else index) for index in indices)
         table.visit("pagemap-1", number, np.arange(GRANULE_PAGES), memoryview(content))
     first.dumped()
-    batches = list(first.batches())
+    batches = batches_of(first)
     runs = [run for batch in batches for run in batch.meta["r"]]  # type: ignore[attr-defined]
     assert runs == [[index, 1, RAW] for index in sorted(changed)]
     assert first.stats.scanned_pages == len(dumped)
@@ -79,7 +84,7 @@ def test_the_files_beside_the_pages(tmp_path: Path) -> None:
 def test_the_digest_is_the_same_with_and_without_batches(tmp_path: Path) -> None:
     write_dump(tmp_path, {"pagemap-1": {5: page(5)}, "pagemap-2": {}}, OTHER)
     image = final(tmp_path)
-    list(image.batches())
+    batches_of(image)
     assert image.digest() == digest_of(tmp_path)
     assert len(image.digest()) == 32
 
@@ -114,7 +119,7 @@ def test_scattered_and_long_runs_cross_whole(tmp_path: Path) -> None:
     write_dump(tmp_path / "dump", {"pagemap-1": pages})
     store = PageStore(tmp_path / "pages", PAGE, quota_bytes=1 << 30)
     image = final(tmp_path / "dump")
-    for batch in image.batches():
+    for batch in batches_of(image):
         store.apply(batch.meta, batch.data)
     files = tmp_path / "files"
     files.mkdir()
@@ -144,7 +149,7 @@ def test_the_target_gets_what_is_in_the_dump_whenever_it_was_written(data: st.Da
         pages_file.write_bytes(whole[:written])
         image = Followed(directory, table, sent, PAGE)
         with ThreadPoolExecutor(2) as threads:
-            batches, digest = threads.submit(lambda: list(image.batches())), threads.submit(image.digest)
+            batches, digest = threads.submit(lambda: batches_of(image)), threads.submit(image.digest)
             assert image.begun.acquire(timeout=10)
             with pages_file.open("ab") as growing:
                 growing.write(whole[written:])
@@ -191,7 +196,7 @@ def test_several_pages_files_as_criu_makes_them(tmp_path: Path) -> None:
     (tmp_path / "dump").mkdir()
     with SentPages(PAGE, 0) as sent, ThreadPoolExecutor(2) as threads:
         image = Followed(tmp_path / "dump", SentTable(PageHasher(7, PAGE), 0, 1 << 20), sent, PAGE)
-        batches, digest = threads.submit(lambda: list(image.batches())), threads.submit(image.digest)
+        batches, digest = threads.submit(lambda: batches_of(image)), threads.submit(image.digest)
         for number in (1, 2, 3):
             content = (tmp_path / "whole" / f"pages-{number}.img").read_bytes()
             (tmp_path / "dump" / f"pages-{number}.img").write_bytes(content)
@@ -204,7 +209,7 @@ def test_several_pages_files_as_criu_makes_them(tmp_path: Path) -> None:
         assert image.stats.scanned_pages == 600
 
 
-@pytest.mark.parametrize("work", [lambda image: list(image.batches()), lambda image: image.digest()])
+@pytest.mark.parametrize("work", [lambda image: batches_of(image), lambda image: image.digest()])
 def test_a_dump_that_never_comes(tmp_path: Path, work: Callable[[FinalImage], object]) -> None:
     with SentPages(PAGE, 0) as sent, ThreadPoolExecutor(1) as threads:
         image = FinalImage(tmp_path, SentTable(PageHasher(7, PAGE), 0, 1 << 20), sent, PAGE)

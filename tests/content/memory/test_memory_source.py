@@ -162,6 +162,29 @@ def test_pages_that_change_every_round_are_deferred(victim: Victim) -> None:
     assert reader.last_round.deferred_pages >= 1
 
 
+def test_the_round_while_frozen_sends_what_was_put_off(victim: Victim) -> None:
+    reader = source()
+    for seed in range(4):
+        victim.say("poke", "anonymous", 20, 5000 + seed)
+        list(reader.round([victim.ref]))
+    assert reader.last_round.deferred_pages >= 1
+    held = unpack(list(reader.frozen_round([victim.ref])))
+    assert held[victim.private("anonymous", 20)] == page(5003)
+    assert reader.last_round.deferred_pages == 0
+
+
+def test_a_round_that_is_cut_ends_whole(victim: Victim) -> None:
+    reader = source()
+    rounds = reader.round([victim.ref])
+    first = next(rounds)
+    reader.cut_round()
+    held = unpack([first, *rounds])
+    assert len(held) == reader.last_round.sent_pages
+    after = unpack(list(reader.round([victim.ref])))
+    assert not held.keys() & {key for key in after if key[0].startswith("pagemap-shmem")}
+    assert after[victim.private("forbidden", 250)] == page(251)
+
+
 def test_a_mapping_shared_by_two_processes_is_sent_once(victim: Victim) -> None:
     reader = source()
     batches = list(reader.round([victim.ref, Ref(victim.process.pid, 18)]))

@@ -25,9 +25,9 @@ LOCK = "lock"
 
 LINE_BYTES_MAX = 64 * 1024
 
-HOOK_S_MAX = 120
-"""Longest that the hook may wait for Docker to wire the network. Only a safety net: should the supervisor die, the hook
-must not wait for ever."""
+HOOK_S_MAX = 86_400
+"""Longest that the hook may wait for memory to arrive and for Docker to wire the network. Only a safety net: it ends
+when the supervisor dies, and that ends with the daemon's connection."""
 
 _HOOK_SCRIPT = 'cat >"$1" && read -r word <"$2" && [ "$word" = go ]'
 
@@ -120,7 +120,7 @@ def read_order(line: bytes) -> Order:
 
 
 def prepared_config(config: Mapping[str, Any], hook: list[str]) -> dict[str, Any]:
-    """The bundle's configuration with our hook, which holds the restore until the network is wired.
+    """The bundle's configuration with our hook, which holds the restore until memory is there.
 
     An empty ``org.criu.config`` keeps runc from naming a configuration file of its own to CRIU, which would overrule
     ours; see criuSetup in runc, libcontainer/criu_linux.go.

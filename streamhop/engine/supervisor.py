@@ -243,6 +243,7 @@ class Supervisor:
 
         :raises RestoreError: the daemon refuses or is gone, or Docker wants the container gone.
         """
+        self._check_refused()
         poll = select.poll()
         sources = {self._daemon.fileno(): "daemon", self._control_fd: "control"}
         listening = self._listener.fileno() if self._listener is not None and self._stand_in is None else -1
@@ -262,20 +263,25 @@ class Supervisor:
                     raise RestoreError("the daemon that restores this container went away before it said GO")
             elif fd == listening and self._listener is not None:
                 self._stand_in = self._listener.accept()[0]
-        message = self._daemon_message(keep=True)
-        if message is not None and "refuse" in message:
-            raise RestoreError(str(message["refuse"]))
+        self._check_refused()
         if "abort" in self._control_lines():
             raise RestoreError("the container was killed or removed while its restore was pending")
 
-    def _daemon_message(self, *, keep: bool = False) -> dict[str, Any] | None:
+    def _daemon_message(self) -> dict[str, Any] | None:
+        self._check_refused()
         line, newline, rest = self._buffers["daemon"].partition(b"\n")
         if not newline:
             return None
-        if not keep:
-            self._buffers["daemon"] = rest
+        self._buffers["daemon"] = rest
         message = json.loads(line)
         return message if isinstance(message, dict) else None
+
+    def _check_refused(self) -> None:
+        """A refusal counts wherever it stands: what came before it may not be read for a while."""
+        for line in self._buffers["daemon"].split(b"\n")[:-1]:
+            message = json.loads(line)
+            if isinstance(message, dict) and "refuse" in message:
+                raise RestoreError(str(message["refuse"]))
 
     def _control_lines(self) -> list[str]:
         return self._buffers["control"].decode(errors="replace").split("\n")[:-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar, cast
 
 T = TypeVar("T")
@@ -24,6 +25,19 @@ async def in_thread(iterator: Iterator[T]) -> AsyncIterator[T]:
 async def in_worker(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """``function``'s result, from a worker thread. A cancel waits for it: a thread cannot be ended from outside."""
     return await uninterrupted(asyncio.to_thread(function, *args, **kwargs))
+
+
+async def in_own_thread(function: Callable[[], T]) -> T:
+    """As :func:`in_worker`, for what waits there for something else: it must not take a thread from those who work."""
+    executor = ThreadPoolExecutor(1)
+    try:
+        return await uninterrupted(_in_executor(executor, function))
+    finally:
+        executor.shutdown(wait=False)
+
+
+async def _in_executor(executor: Executor, function: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(executor, function)
 
 
 async def concluded(work: Coroutine[Any, Any, T]) -> T:

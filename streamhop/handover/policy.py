@@ -145,22 +145,26 @@ def predict_final_wire_bytes(rounds: Sequence[RoundResult], page_bytes: int) -> 
     if len(rounds) < 2:
         return last.wire_bytes + deferred
     lasted = last.seconds / rounds[-2].seconds if rounds[-2].seconds > 0 else 1.0
-    found = last.wire_bytes * math.pow(lasted, growth(rounds))
+    power = growth(rounds)
+    if power is None:
+        power = 1.0 if lasted > 1 else 0.0
+    found = last.wire_bytes * math.pow(lasted, power)
     return min(found, float(rounds[0].wire_bytes)) + deferred
 
 
-def growth(rounds: Sequence[RoundResult]) -> float:
-    """By which power of a round's length grows what is dirtied in it, from 0 (not at all) to 1 (in proportion)."""
+def growth(rounds: Sequence[RoundResult]) -> float | None:
+    """By which power of a round's length grows what is dirtied in it, from 0 (not at all) to 1 (in proportion).
+
+    :returns: None if the rounds do not show it.
+    """
     if len(rounds) < 3:
-        return 0.0
+        return None
     # The last two rounds found what was dirtied during the two before them.
-    longer_s, shorter_s = rounds[-3].seconds, rounds[-2].seconds
-    more, less = rounds[-2].wire_bytes, rounds[-1].wire_bytes
-    if less == 0:
-        return 1.0
-    if not 0 < shorter_s < longer_s or not 0 < less < more:
-        return 0.0
-    return min(1.0, math.log(more / less) / math.log(longer_s / shorter_s))
+    times = rounds[-3].seconds / rounds[-2].seconds if min(rounds[-3].seconds, rounds[-2].seconds) > 0 else 1.0
+    if times == 1:
+        return None
+    bytes_before, bytes_last = max(1, rounds[-2].wire_bytes), max(1, rounds[-1].wire_bytes)
+    return min(1.0, max(0.0, math.log(bytes_before / bytes_last) / math.log(times)))
 
 
 def deferred_wire_bytes(rounds: Sequence[RoundResult], page_bytes: int) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,6 +27,9 @@ IMAGE_FILES_MAX = 16384
 
 TREE_ROUNDS_MAX = 1000
 """Rounds of one tree; an honest source makes as many as of memory, at most 100."""
+
+
+MEMORY_ROUNDS_MAX = 1000
 
 
 class Receiver:
@@ -56,7 +58,10 @@ class Receiver:
         self.files_dir = spool / "files"
         self.files_dir.mkdir(mode=0o700)
         self._files_bytes = 0
-        self._final_seen: Counter[str] = Counter()
+        self._final_begun: set[str] = set()
+        self._final_seen: set[str] = set()
+        """Parts of the final stage that are here whole."""
+        self._rounds_begun: set[int] = set()
         self._memory_rounds = 0
         """Of memory, that are here whole. The next may be under way already, but counts only after them."""
         self._pages_came = asyncio.Event()
@@ -73,14 +78,14 @@ class Receiver:
         """Return when the whole final stage is here and the trees are applied."""
         expected = FINAL_PARTS | {f"tree {name}" for name in self._trees}
         async with self._changed:
-            await self._changed.wait_for(lambda: expected <= self._final_seen.keys())
+            await self._changed.wait_for(lambda: expected <= self._final_seen)
         for queue in self._trees.values():
             await queue.drained()
 
     async def process_images_complete(self) -> None:
         """Return when the final dump's files are here, all but memory."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._final_seen["files"] > 0)
+            await self._changed.wait_for(lambda: "files" in self._final_seen)
 
     async def apply_trees(self, roots: Mapping[str, Path]) -> None:
         """Apply each tree's rounds, in order, below its root as they arrive; runs until cancelled."""
@@ -132,10 +137,15 @@ class Receiver:
 
     async def _memory(self, stream: IncomingStream) -> None:
         number = stream.attributes.get("round")
-        if self._final_seen["pages"]:
+        if "pages" in self._final_seen:
             raise UnexpectedError("a round of memory after the final pages")
         if type(number) is not int or not self._memory_rounds <= number <= self._memory_rounds + 1:
             raise UnexpectedError("a round of memory out of turn")
+        if number in self._rounds_begun:
+            raise UnexpectedError("a round of memory came twice")
+        if number >= MEMORY_ROUNDS_MAX:
+            raise LimitError(f"more than {MEMORY_ROUNDS_MAX} rounds of memory")
+        self._rounds_begun.add(number)
         async with self._changed:
             await self._changed.wait_for(lambda: self._memory_rounds == number)
         async for chunk in stream:
@@ -161,12 +171,19 @@ class Receiver:
 
     async def _final(self, stream: IncomingStream) -> None:
         part = stream.attributes.get("part")
+        if not isinstance(part, str):
+            raise UnexpectedError("an unknown part of the final stage")
         if part == "tree":
+            part = f"tree {stream.attributes.get('tree')}"
+        # Noted before anything is waited for: of two at once, one could change what was checked of the other.
+        if part in self._final_begun:
+            raise UnexpectedError(f"final {part} came twice")
+        self._final_begun.add(part)
+        if part.startswith("tree "):
             await self._tree(stream)
-            part = f"tree {stream.attributes['tree']}"
         elif part == "pages":
             rounds = stream.attributes.get("rounds", 0)
-            if type(rounds) is not int or rounds > self._memory_rounds + 2:
+            if type(rounds) is not int or not 0 <= rounds <= self._memory_rounds + 2:
                 raise UnexpectedError("final pages after more rounds than there can be")
             async with self._changed:
                 await self._changed.wait_for(lambda: self._memory_rounds >= rounds)
@@ -178,9 +195,7 @@ class Receiver:
             await self._image_files(stream)
         else:
             raise UnexpectedError("an unknown part of the final stage")
-        self._final_seen[part] += 1
-        if self._final_seen[part] > 1:
-            raise UnexpectedError(f"final {part} came twice")
+        self._final_seen.add(part)
 
     async def _image_files(self, stream: IncomingStream) -> None:
         names: dict[str, int] = {}

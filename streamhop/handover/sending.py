@@ -20,7 +20,7 @@ from streamhop_protocol.errors import LimitError, UnexpectedError
 from streamhop_protocol.held_pages import HeldPages, decode_held
 from streamhop_protocol.messages import StreamKind
 
-from .concurrency import in_thread, in_worker
+from .concurrency import in_own_thread, in_thread, in_worker
 from .precopy import RoundSize
 from .report import Tally
 
@@ -197,12 +197,12 @@ class Sender:
         final = self._memory.final(image_dir)
         try:
             round_read = group.create_task(self._frozen_round(processes)) if ahead else None
-            hashed = group.create_task(in_worker(final.take_hashes))
-            digest = group.create_task(in_worker(final.digest))
+            hashed = group.create_task(in_own_thread(final.take_hashes))
             await dump
             await asyncio.to_thread(final.dumped)
         finally:
             final.give_up()
+        digest = group.create_task(in_worker(final.digest))
         files = await self._final_files(final)
         group.create_task(files.finish())
         group.create_task(self._final_pages(final, [task for task in (round_read, hashed) if task is not None]))

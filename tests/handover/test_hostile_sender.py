@@ -223,3 +223,28 @@ async def test_rounds_that_cannot_be(tmp_path: Path, kind: StreamKind, attribute
         attack.cancel()
         with contextlib.suppress(asyncio.CancelledError, SessionLost, ProtocolError):
             await attack
+
+
+async def test_process_images_come_in_one_stream_only(tmp_path: Path) -> None:
+    """What was admitted of the first must not be changed by a second that is still open."""
+    async with receiver(tmp_path) as (receiving, _), two_peers() as (dialer, acceptor):
+        hearing = asyncio.ensure_future(receiving.receive(acceptor))
+        first = await dialer.open_stream(StreamKind.FINAL, {"part": "files"})
+        await first.write(b"core", {"name": "core-1.img", "offset": 0})
+        second = asyncio.ensure_future(files("core-2.img")(dialer))
+        with pytest.raises(BaseExceptionGroup) as raised:
+            await hearing
+        assert isinstance(first_failure(raised.value), ProtocolError)
+        second.cancel()
+        with contextlib.suppress(asyncio.CancelledError, SessionLost, ProtocolError):
+            await second
+
+
+async def test_a_round_comes_once(tmp_path: Path) -> None:
+    async with receiver(tmp_path) as (receiving, _), two_peers() as (dialer, acceptor):
+        hearing = asyncio.ensure_future(receiving.receive(acceptor))
+        await dialer.open_stream(StreamKind.MEMORY, {"round": 0})
+        await dialer.open_stream(StreamKind.MEMORY, {"round": 0})
+        with pytest.raises(BaseExceptionGroup) as raised:
+            await hearing
+        assert isinstance(first_failure(raised.value), ProtocolError)

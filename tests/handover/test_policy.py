@@ -56,14 +56,22 @@ def test_of_two_rounds_what_the_last_one_found_is_the_bound() -> None:
         ((100.0, 1.0), (1_000_000, 100_000), 0.5),
         ((10.0, 1.0), (1_000_000, 1_000), 1.0),
         ((10.0, 1.0), (1_000_000, 0), 1.0),
-        ((1.0, 1.0), (1_000_000, 100_000), 0.0),
-        ((0.0, 1.0), (1_000_000, 100_000), 0.0),
+        ((1.0, 1.0), (1_000_000, 100_000), None),
+        ((0.0, 1.0), (1_000_000, 100_000), None),
         ((10.0, 1.0), (0, 100_000), 0.0),
+        ((1.0, 2.0), (1_000_000, 2_000_000), 1.0),
+        ((1.0, 2.0), (1_000_000, 1_000_000), 0.0),
     ],
 )
 def test_growth_is_seen_in_the_last_rounds(seconds: tuple[float, float], wire: tuple[int, int], power: float) -> None:
     rounds = [round_of(50_000_000, seconds[0]), round_of(wire[0], seconds[1]), round_of(wire[1], 0.3)]
-    assert growth(rounds) == pytest.approx(power)
+    assert growth(rounds) == (None if power is None else pytest.approx(power))
+
+
+def test_rounds_that_get_longer_leave_more() -> None:
+    rounds = [round_of(10_000_000, 1.0), round_of(1_000_000, 2.0), round_of(2_000_000, 4.0)]
+    assert predict_final_wire_bytes(rounds, PAGE) == pytest.approx(4_000_000)
+    assert predict_final_wire_bytes(rounds[:2], PAGE) == pytest.approx(2_000_000)
 
 
 def test_deferred_pages_are_sent_in_the_end() -> None:

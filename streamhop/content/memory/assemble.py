@@ -8,7 +8,6 @@ CRIU finds a page by its address, and the other segments as in the parent again,
 from __future__ import annotations
 
 import bisect
-import errno
 import json
 import os
 import shutil
@@ -34,6 +33,9 @@ from .criu_pagemap import (
 from .image_digest import BLOCK_PAGES, ImageDigest, block_digest
 from .presence import PageIndices, by_granule, page_windows
 from .sparse_files import Segment, SparseFiles
+
+ANNOUNCED_FILE_BYTES_MAX = 64 * 1024
+"""Of a file that was announced: it is parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +76,20 @@ class ImageBuilder:
         self._digest = ImageDigest()
         self._buffer = memoryview(bytearray(BLOCK_PAGES * page_size))
 
-    def build(self, image_dir: Path, files_dir: Path) -> bytes:
-        """See :meth:`.store.PageStore.assemble`."""
+    def build(self, image_dir: Path, files_dir: Path, placed: frozenset[str]) -> bytes:
+        """See :meth:`.store.PageStore.assemble`.
+
+        :param placed: files that are in ``image_dir`` already.
+        """
         image_dir.mkdir(mode=0o700, exist_ok=True)
         paths = sorted(files_dir.iterdir(), key=lambda path: path.name)
         for path in paths:
             check_image_file_name(path.name)
+        if {path.name for path in paths if not path.name.startswith("pagemap-")} != placed:
+            raise IntegrityError("the process images are not those that were looked at")
         self._write_levels(image_dir)
         for number, path in enumerate((path for path in paths if path.name.startswith("pagemap-")), start=1):
             self._write_object(image_dir, path, number)
-        place_process_images(files_dir, image_dir)
         self._digest.files(paths)
         return self._digest.digest()
 
@@ -168,12 +174,15 @@ class ImageBuilder:
         return piece
 
 
-def place_process_images(files_dir: Path, image_dir: Path) -> None:
-    """See :meth:`.store.PageStore.place_process_images`."""
+def place_process_images(files_dir: Path, image_dir: Path) -> frozenset[str]:
+    """See :meth:`.store.PageStore.place_process_images`; returns the names of the files."""
     image_dir.mkdir(mode=0o700, exist_ok=True)
+    placed = set()
     for path in files_dir.iterdir():
         if not path.name.startswith("pagemap-"):
             _place(path, image_dir / check_image_file_name(path.name))
+            placed.add(path.name)
+    return frozenset(placed)
 
 
 def hash_block(files: SparseFiles, segment: Segment, block: int, pages: int, buffer: memoryview) -> bytes:
@@ -251,27 +260,21 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def _place(source: Path, target: Path) -> None:
-    """Put a file into the image; one that is there already, JSON, was announced, and has to say what has come.
+    """Copy a file into the image; one that is there already, JSON, was announced, and has to say what has come.
 
-    :raises IntegrityError: it is not.
+    A copy, and not a link: what is admitted there must not change by what is done to what came.
+
+    :raises IntegrityError: it is not what was announced.
     """
     if not target.exists():
-        _link_or_copy(source, target)
+        shutil.copyfile(source, target)
+        target.chmod(0o600)
         return
-    if target.samefile(source):
-        return
+    if source.stat().st_size > ANNOUNCED_FILE_BYTES_MAX:
+        raise IntegrityError(f"{target.name} is not what was announced")
     try:
         same = json.loads(source.read_bytes()) == json.loads(target.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         same = False
     if not same:
         raise IntegrityError(f"{target.name} is not what was announced")
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
-            raise
-        shutil.copyfile(source, target)

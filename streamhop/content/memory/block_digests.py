@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from .image_digest import BLOCK_PAGES
 
-_ENTRY_BYTES = 320
-"""Estimate of what one block takes: keys, a digest, an integer of 128 bits, places in two tables."""
-
 
 class BlockDigests:
-    """Digests of blocks by number (page index // :data:`BLOCK_PAGES`), each with the pages that it covers."""
+    """Digests of blocks by number (page index // :data:`BLOCK_PAGES`), each with the pages that it covers.
+
+    A block takes some 320 bytes; that there are not too many is up to who bounds the pages.
+    """
 
     def __init__(self) -> None:
         self._fresh: set[int] = set()
         self._taken: dict[int, tuple[int, bytes]] = {}
-
-    @property
-    def size_bytes(self) -> int:
-        """Estimate of the memory they take."""
-        return (len(self._fresh) + len(self._taken)) * _ENTRY_BYTES
 
     def changed(self, first: int, count: int) -> None:
         """The ``count`` pages from ``first`` have another content now."""

@@ -158,10 +158,14 @@ def page_windows(runs: Iterable[tuple[int, int, int]]) -> Iterator[PageIndices]:
 
 
 def by_granule(windows: Iterable[PageIndices], granule_pages: int) -> Iterator[PageIndices]:
-    """Cut arrays of page indices where one granule ends and the next begins."""
+    """Cut ascending arrays of page indices where one granule ends and the next begins; a granule is never cut."""
+    rest: PageIndices = np.zeros(0, dtype=np.int64)
     for window in windows:
-        cuts = np.flatnonzero(np.diff(window // granule_pages)) + 1
+        joined = np.concatenate((rest, window)) if len(rest) else window
         begin = 0
-        for end in [*cuts.tolist(), len(window)]:
-            yield window[begin:end]
+        for end in (np.flatnonzero(np.diff(joined // granule_pages)) + 1).tolist():
+            yield joined[begin:end]
             begin = end
+        rest = joined[begin:]
+    if len(rest):
+        yield rest

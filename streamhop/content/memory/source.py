@@ -93,7 +93,13 @@ class MemorySource:
 
     def _round(self, processes: Sequence[ProcessLike], *, defer: bool) -> Iterator[PageBatch]:
         self._defer = defer
-        self._cut.clear()
+        try:
+            yield from self._pass_over(processes)
+        finally:
+            # Not before: a cut may come before the round's thread does.
+            self._cut.clear()
+
+    def _pass_over(self, processes: Sequence[ProcessLike]) -> Iterator[PageBatch]:
         stats = self.last_round = RoundStats()
         device = anonymous_shared_device()
         shared_done: set[str] = set()
@@ -107,7 +113,7 @@ class MemorySource:
         yield from self._builder.flush()
 
     def cut_round(self) -> None:
-        """Let the round under way end early, if there is one; may be called from another thread."""
+        """Let the round under way, or the next one, end early; may be called from another thread."""
         self._cut.set()
 
     def learn(self, held: HeldPages) -> None:

@@ -49,7 +49,7 @@ class Segment:
     @property
     def index_bytes(self) -> int:
         """Estimate of the memory it takes to know what is held."""
-        return self.held.size_bytes + self.stored.size_bytes + self.digests.size_bytes
+        return self.held.size_bytes + self.stored.size_bytes
 
 
 class SparseFiles:

@@ -29,7 +29,8 @@ SEGMENTS_PER_OBJECT_MAX = 32
 """A 48-bit address space. Each is a parent directory more for CRIU to look through."""
 
 INDEX_BYTES_MAX = 64 * 1024 * 1024
-"""Memory for knowing what is held: enough for 256 GiB, or for 131,072 places 2 MiB apart."""
+"""Memory for knowing what is held: enough for 256 GiB, or for 131,072 places 2 MiB apart. Digests taken ahead take 2.5
+times as much besides."""
 
 HASHED_AHEAD_BLOCKS = 16
 """In one go: 8 MiB, some 5 ms during which nothing else is stored."""
@@ -73,6 +74,8 @@ class PageStore:
         self._files = SparseFiles(page_size)
         self._layout = Layout(directory / "layout")
         self._block_buffer: memoryview | None = None
+        self._placed: frozenset[str] | None = None
+        """Process images that are where CRIU reads them."""
         self._lock = threading.Lock()
         self._final = False
         self._closed = False
@@ -143,7 +146,7 @@ class PageStore:
         :raises MalformedError: a file that CRIU would not write.
         :raises OSError: it cannot be written.
         """
-        place_process_images(files_dir, image_dir)
+        self._placed = place_process_images(files_dir, image_dir)
 
     def assemble(self, image_dir: Path, files_dir: Path) -> bytes:
         """Make ``image_dir``, from which CRIU restores, out of the pages and the other files; blocks.
@@ -164,7 +167,9 @@ class PageStore:
             self._closed = True
             builder = ImageBuilder(self._directory, self._objects, self._files, self._page_size)
             try:
-                return builder.build(image_dir, files_dir)
+                if self._placed is None:
+                    self._placed = place_process_images(files_dir, image_dir)
+                return builder.build(image_dir, files_dir, self._placed)
             finally:
                 self._files.close()
 

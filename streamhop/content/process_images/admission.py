@@ -30,7 +30,7 @@ def admit_images(image_dir: Path, admitted: Admitted) -> list[str]:
 
     Blocks for some milliseconds.
 
-    :param image_dir: a complete image, whose digest was verified.
+    :param image_dir: an image, complete but for its memory, that nobody but this host changes any more.
     :returns: at most :data:`REFUSALS_MAX`, safe to print.
     :raises ProtocolError: the images are not what CRIU writes.
     :raises OSError: one cannot be read.

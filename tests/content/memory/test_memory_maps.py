@@ -92,7 +92,7 @@ def test_runs_of_pages() -> None:
 
 def test_cut_by_granule() -> None:
     parts = by_granule([np.array([0, 7, 8, 15, 100]), np.array([101])], 8)
-    assert [part.tolist() for part in parts] == [[0, 7], [8, 15], [100], [101]]
+    assert [part.tolist() for part in parts] == [[0, 7], [8, 15], [100, 101]]
 
 
 @pytest.mark.parametrize("stride", [1, 2, 97])

@@ -422,3 +422,37 @@ def test_a_reopened_store_keeps_its_quota(store: PageStore, tmp_path: Path) -> N
     put(store, {LOW: page(1), LOW + 1: page(2)})
     with pytest.raises(LimitError):
         PageStore(tmp_path / "pages", PAGE, quota_bytes=PAGE, reopen=True)
+
+
+def placed(store: PageStore, directory: Path, announced: bytes, came: bytes) -> Path:
+    """Process images put where CRIU reads them, one of them announced."""
+    files, image = directory / "files", directory / "image"
+    files.mkdir()
+    image.mkdir()
+    (image / "descriptors.json").write_bytes(announced)
+    (files / "descriptors.json").write_bytes(came)
+    (files / "core-1.img").write_bytes(b"core")
+    store.place_process_images(image, files)
+    return files
+
+
+def test_what_was_announced_is_what_has_to_come(store: PageStore, tmp_path: Path) -> None:
+    files = placed(store, tmp_path, b'["/dev/null"]', b'[ "/dev/null" ]')
+    store.assemble(tmp_path / "image", files)
+    assert (tmp_path / "image" / "core-1.img").read_bytes() == b"core"
+
+
+@pytest.mark.parametrize("came", [b"[]", b"nonsense", b"[" * 60_000, b" " * 70_000 + b'["/dev/null"]'])
+def test_anything_but_what_was_announced(store: PageStore, tmp_path: Path, came: bytes) -> None:
+    with pytest.raises(IntegrityError, match="announced"):
+        placed(store, tmp_path, b'["/dev/null"]', came)
+
+
+def test_nothing_is_added_or_changed_after_the_images_were_looked_at(store: PageStore, tmp_path: Path) -> None:
+    files = placed(store, tmp_path, b"[]", b"[]")
+    with (files / "core-1.img").open("ab") as file:
+        file.write(b" and more")
+    assert (tmp_path / "image" / "core-1.img").read_bytes() == b"core"
+    (files / "apparmor.img").write_bytes(b"x")
+    with pytest.raises(IntegrityError, match="looked at"):
+        store.assemble(tmp_path / "image", files)

@@ -41,7 +41,9 @@ def test_a_small_move_is_measured_judged_and_reported(lab_prepared: Prepared, tm
     assert row.floor is not None
     assert 10 <= row.floor.changed_pages < 3000
     assert 0 < row.floor.zstd_bytes < row.floor.changed_pages * 4096
-    assert row.floor.zstd_bytes < row.bytes_by_kind["memory_final"] < 20 * MB
+    # Less than the floor where differences cross instead of pages.
+    assert row.floor.zstd_bytes > 0
+    assert 0 < row.bytes_by_kind["memory_final"] < 20 * MB
     assert 0 < (row.cpu_s or 0.0) < 60
     for peak in (row.source_peak_bytes, row.target_peak_bytes):
         assert peak is not None

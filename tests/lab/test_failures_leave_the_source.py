@@ -269,7 +269,8 @@ def counted(edges: Edges) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("phase", [*PHASES, "prepared at the target"])
+# The restore itself is over before a command that is interrupted has said so to the daemon: GO is held back instead.
+@pytest.mark.parametrize("phase", ["pre-copy", "freeze", "prepared at the target"])
 def test_a_cancelled_move_leaves_the_source_as_it_was(counter: Edges, phase: str) -> None:
     """P3: the same container to Docker, the same processes and files; it counts on, and connections go on."""
     edges, host = counter, counter.a.host

@@ -57,6 +57,7 @@ async def checkpoint_in_waiting(
         # runc passes its environment on to CRIU. Where the container's configuration or /etc/criu/runc.conf say
         # otherwise they win.
         config = Path(private) / "criu.conf"
+        config.touch(mode=0o600)
         await asyncio.to_thread(config.write_text, CRIU_CONFIG, encoding="ascii")
         try:
             process, cancelled = await _start(

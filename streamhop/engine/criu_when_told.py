@@ -72,6 +72,7 @@ def listen(directory: str) -> socket.socket:
     opened = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         found.bind(_place(opened))
+        os.chmod(_place(opened), 0o600)  # noqa: PTH101 - as below
         found.listen(1)
     except OSError:
         found.close()

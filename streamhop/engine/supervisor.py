@@ -154,6 +154,7 @@ class Supervisor:
 
     def _start_runc(self) -> None:
         config = self._dir / CRIU_CONFIG
+        config.touch(mode=0o600)
         config.write_text(criu_config(self._order), encoding="ascii")
         self._listener = listen(str(self._dir))
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -272,7 +272,7 @@ class IncomingMove:
         for directory in (self._image_dir, self._restore_log_dir):
             directory.mkdir(mode=0o700)
         announced = json.dumps(manifest.descriptors, separators=(",", ":"))
-        await asyncio.to_thread((self._image_dir / DESCRIPTORS_FILE).write_text, announced, encoding="utf-8")
+        await asyncio.to_thread(_write_private, self._image_dir / DESCRIPTORS_FILE, announced)
         await pending.get_ready(self._image_dir, self._restore_log_dir, self._host.launchers)
 
     async def _begin_restore(self, pending: PendingRestore) -> None:
@@ -531,6 +531,11 @@ class IncomingMove:
 def _prose(text: str) -> str:
     """As much of ``text`` as a message may hold."""
     return text.encode("utf-8", "replace")[:CONTROL_TEXT_BYTES_MAX].decode("utf-8", "ignore")
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
 
 
 def _worth_keeping(failure: BaseException) -> bool:

@@ -215,6 +215,7 @@ async def test_criu_does_not_begin_before_its_images_are_complete(machine: Machi
         while machine.calls() != ["restore"]:  # noqa: ASYNC110 - another process's state
             await asyncio.sleep(0.005)
     assert not (machine.path / "criu-began").exists()
+    assert [path.name for path in machine.directory.iterdir() if path.stat().st_mode & 0o077] == []
     await machine.pending.refuse("the source went away")
     assert await creating.wait() == 1
     assert "the source went away" in machine.log()

@@ -138,7 +138,7 @@ class Receiver:
     async def _memory(self, stream: IncomingStream) -> None:
         number = stream.attributes.get("round")
         if "pages" in self._final_seen:
-            raise UnexpectedError("a round of memory after the final pages")
+            raise UnexpectedError("a round of memory after the final stage")
         if type(number) is not int or not self._memory_rounds <= number <= self._memory_rounds + 1:
             raise UnexpectedError("a round of memory out of turn")
         if number in self._rounds_begun:

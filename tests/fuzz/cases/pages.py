@@ -231,7 +231,11 @@ def stages() -> Iterator[Case]:
     ):
         yield case("receiving", name, packed(streams), error, says)
     yield case(
-        "receiving", "files-twice", packed([files([{"name": "a.img", "offset": 0}, b"x"])] * 2), OSError, "exists"
+        "receiving",
+        "files-twice",
+        packed([files([{"name": "a.img", "offset": 0}, b"x"])] * 2),
+        UnexpectedError,
+        "came twice",
     )
 
 

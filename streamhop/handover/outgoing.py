@@ -154,32 +154,33 @@ class OutgoingMove:
                 else f"it is no peer's name, so it was taken for an address; {self._host.peers.known_names()}",
             ) from error
         self.connected = True
-        async with session:
-            if self._peer.peer is None and session.peer_name == self._host.config.name:
-                raise PreflightError(
-                    f"the peer calls itself {session.peer_name}, like this host: it is this host, or two share a name",
-                    "give each daemon a name of its own",
-                )
-            dialogue = Dialogue(session, self.id, self.epoch)
-            try:
-                # The guard stays until what went wrong is undone.
-                async with self._means.guarded(self._host, self.id):
-                    await self._see_through(session, dialogue)
-            finally:
-                self._tally.wire_bytes += session.wire_bytes_sent
+        try:
+            await self._see_through(session)
+        finally:
+            # How it ended is known: a cancel that comes now must not take the place of that.
+            await concluded(session.close())
+            self._tally.wire_bytes += session.wire_bytes_sent
         return self.report()
 
-    async def _see_through(self, session: PeerSession, dialogue: Dialogue) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                listening = group.create_task(dialogue.listen())
-                await self._move(session, dialogue)
-                listening.cancel()
-        except BaseException as error:
-            # Whatever went wrong, a bug or a cancel too: the container must not stay frozen.
-            ended_with = await concluded(self._give_up(dialogue, error))
-            if ended_with is not None:
-                raise ended_with from error
+    async def _see_through(self, session: PeerSession) -> None:
+        if self._peer.peer is None and session.peer_name == self._host.config.name:
+            raise PreflightError(
+                f"the peer calls itself {session.peer_name}, like this host: it is this host, or two share a name",
+                "give each daemon a name of its own",
+            )
+        dialogue = Dialogue(session, self.id, self.epoch)
+        # The guard stays until what went wrong is undone.
+        async with self._means.guarded(self._host, self.id):
+            try:
+                async with asyncio.TaskGroup() as group:
+                    listening = group.create_task(dialogue.listen())
+                    await self._move(session, dialogue)
+                    listening.cancel()
+            except BaseException as error:
+                # Whatever went wrong, a bug or a cancel too: the container must not stay frozen.
+                ended_with = await concluded(self._retreat.give_up(dialogue, error))
+                if ended_with is not None:
+                    raise ended_with from error
 
     @property
     def committed(self) -> bool:
@@ -437,11 +438,6 @@ class OutgoingMove:
                 while (await dialogue.answer(StateMessage)).state != State.DONE.value:
                     continue
                 await self._journal.note(owes_finish=False)
-
-    # -- when it fails ---------------------------------------------------------------------------------------------
-
-    async def _give_up(self, dialogue: Dialogue, cause: BaseException) -> MoveError | None:
-        return await self._retreat.give_up(dialogue, cause)
 
     async def forgo(self) -> None:
         """See :meth:`.Retreat.forgo`."""

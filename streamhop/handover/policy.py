@@ -129,6 +129,9 @@ ONE_WAY_TRIPS = 3
 _SHRINK_MIN = 0.8
 """A round that leaves more than this share of what the one before left brings little; two in a row end it."""
 
+_ROUND_S_MIN = 0.001
+"""A round cannot be timed better than this."""
+
 _TRANSFER_SHARE_MIN = 0.1
 """Below this share of the fixed costs, what another round could save is lost in the noise."""
 
@@ -144,7 +147,7 @@ def predict_final_wire_bytes(rounds: Sequence[RoundResult], page_bytes: int) -> 
     last, deferred = rounds[-1], deferred_wire_bytes(rounds, page_bytes)
     if len(rounds) < 2:
         return last.wire_bytes + deferred
-    lasted = last.seconds / rounds[-2].seconds if rounds[-2].seconds > 0 else 1.0
+    lasted = _seconds(last) / _seconds(rounds[-2])
     power = growth(rounds)
     if power is None:
         power = 1.0 if lasted > 1 else 0.0
@@ -160,11 +163,16 @@ def growth(rounds: Sequence[RoundResult]) -> float | None:
     if len(rounds) < 3:
         return None
     # The last two rounds found what was dirtied during the two before them.
-    times = rounds[-3].seconds / rounds[-2].seconds if min(rounds[-3].seconds, rounds[-2].seconds) > 0 else 1.0
+    times = _seconds(rounds[-3]) / _seconds(rounds[-2])
     if times == 1:
         return None
     bytes_before, bytes_last = max(1, rounds[-2].wire_bytes), max(1, rounds[-1].wire_bytes)
     return min(1.0, max(0.0, math.log(bytes_before / bytes_last) / math.log(times)))
+
+
+def _seconds(one: RoundResult) -> float:
+    """How long a round lasted, in s; one so short that its length is nothing but noise counts as long as that noise."""
+    return max(one.seconds, _ROUND_S_MIN)
 
 
 def deferred_wire_bytes(rounds: Sequence[RoundResult], page_bytes: int) -> float:

@@ -43,6 +43,11 @@ async def move_with_reconnects(
             try:
                 return await move.run()
             except (UnreachableError, UnpairedError) as error:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    # The cancel came while what the link's end had left was put in order.
+                    last_connected = move if move.connected else last_connected
+                    raise asyncio.CancelledError from error
                 may_be_the_link = attempts > 0 and isinstance(error.__cause__, ClosedUnansweredError)
                 if isinstance(error, UnpairedError) and not may_be_the_link:
                     raise

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from handover_support import MOVE, POLICY, FakeEngine, host_with, make_unwritable
@@ -48,12 +48,12 @@ class FakeSession:
         self.heard: list[Message] = []
         self.answers: asyncio.Queue[Message] = asyncio.Queue()
         self.lost = False
+        self.closing, self.may_close = asyncio.Event(), asyncio.Event()
+        self.may_close.set()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
+    async def close(self) -> None:
+        self.closing.set()
+        await self.may_close.wait()
 
     async def send(self, message: Message) -> None:
         if self.lost:
@@ -186,6 +186,30 @@ async def test_a_cancel_during_the_undoing_does_not_change_what_is_said(
     with pytest.raises(UnreachableError):
         await running
     assert source.engine.status == "running"
+
+
+@pytest.mark.parametrize("state", [State.FREEZING, State.RELEASED])
+async def test_a_cancel_while_the_session_is_closed_does_not_change_what_is_said(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int], state: State
+) -> None:
+    """P8: simulator seed 4801. A daemon that was stopped after GO said that the container runs here."""
+
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING)
+        if state is State.RELEASED:
+            await source.enter(State.RELEASED)
+        raise SessionLost("the peer closed it")
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    source.session.may_close.clear()
+    running = asyncio.create_task(source.move.run())
+    await source.session.closing.wait()
+    for _ in range(3):
+        running.cancel()
+        await asyncio.sleep(0)
+    source.session.may_close.set()
+    with pytest.raises(InDoubtError if state is State.RELEASED else UnreachableError):
+        await running
 
 
 async def test_a_thaw_that_fails_is_said_and_the_target_still_hears_the_abort(

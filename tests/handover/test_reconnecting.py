@@ -183,3 +183,23 @@ async def test_a_cancel_of_the_first_attempt_owes_nothing_more(monkeypatch: pyte
     with pytest.raises(asyncio.CancelledError):
         await Moves(monkeypatch, first).run(60.0)
     assert first.forgone == 0
+
+
+async def test_a_cancel_while_the_link_s_end_is_put_in_order_ends_the_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P13: the attempt itself must finish what it puts in order; then there is no other."""
+    first = Attempt(LOST, connected=True)
+    moves = Moves(monkeypatch, first)
+
+    async def cancelled_and_ends_with_its_own_failure() -> dict[str, Any]:
+        running.cancel()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise LOST from None
+        return {}
+
+    monkeypatch.setattr(first, "run", cancelled_and_ends_with_its_own_failure)
+    running = asyncio.ensure_future(moves.run(60.0))
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (moves.epochs, first.forgone) == ([1], 1)

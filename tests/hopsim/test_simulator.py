@@ -19,7 +19,7 @@ from streamhop.handover import settling_here
 from streamhop.handover.host import MoveJournal
 from streamhop.handover.incoming import IncomingMove
 from streamhop.handover.journal import Journal
-from streamhop.handover.outgoing import OutgoingMove
+from streamhop.handover.retreating import Retreat
 from streamhop.handover.states import State
 
 SEEDS = 300
@@ -59,15 +59,15 @@ def test_the_coverage_has_a_row_for_each_kind_and_a_column_for_each_state() -> N
 
 def thaws_after_released(patch: pytest.MonkeyPatch) -> None:
     """A source that takes the container back when the target does not say that it started."""
-    give_up = OutgoingMove._give_up
+    give_up = Retreat.give_up
 
     async def mutant(self: Any, dialogue: Any, cause: BaseException) -> Any:
         error = await give_up(self, dialogue, cause)
-        if self._journal.state is State.RELEASED and not self._retreat.runs_there:
-            await settling_here.thaw(self._host.engine, self._container.id)
+        if self._journal.state is State.RELEASED and not self.runs_there:
+            await settling_here.thaw(self._host.engine, self._container)
         return error
 
-    patch.setattr(OutgoingMove, "_give_up", mutant)
+    patch.setattr(Retreat, "give_up", mutant)
 
 
 def starts_without_go(patch: pytest.MonkeyPatch) -> None:
@@ -86,14 +86,14 @@ def starts_without_go(patch: pytest.MonkeyPatch) -> None:
 
 def thaws_before_the_abort_is_durable(patch: pytest.MonkeyPatch) -> None:
     """A source that thaws at once when a write failed: RELEASED may be on disk all the same."""
-    give_up = OutgoingMove._give_up
+    give_up = Retreat.give_up
 
     async def mutant(self: Any, dialogue: Any, cause: BaseException) -> Any:
         if self._journal.state is State.FREEZING:
-            await settling_here.thaw(self._host.engine, self._container.id)
+            await settling_here.thaw(self._host.engine, self._container)
         return await give_up(self, dialogue, cause)
 
-    patch.setattr(OutgoingMove, "_give_up", mutant)
+    patch.setattr(Retreat, "give_up", mutant)
 
 
 def sends_go_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def listen(directory: str) -> socket.socket:
     opened = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         found.bind(_place(opened))
-        os.chmod(_place(opened), 0o600)  # noqa: PTH101 - as below
+        os.chmod(_place(opened), 0o600)  # noqa: PTH101 - pathlib costs milliseconds to import
         found.listen(1)
     except OSError:
         found.close()
@@ -96,7 +96,7 @@ def real_criu(path: str, own_directory: str) -> str:
     :raises FileNotFoundError: there is none.
     """
     for directory in path.split(os.pathsep):
-        candidate = os.path.join(directory, LAUNCHER_NAME)  # noqa: PTH118 - pathlib costs milliseconds to import
+        candidate = os.path.join(directory, LAUNCHER_NAME)  # noqa: PTH118 - as above
         if directory and directory != own_directory and os.access(candidate, os.X_OK):
             return candidate
     raise FileNotFoundError("streamhop finds no criu in PATH")

@@ -248,7 +248,7 @@ class Engine:
             # What is remembered comes at once. If the clock was set back, Docker would wait for more until then.
             async with asyncio.timeout(2 * EVENT_LATE_S_MAX):
                 # aiodocker's own call is a subscription without an end.
-                async with self._docker._query("events", params=query) as answer:  # noqa: SLF001
+                async with self._docker._query("events", params=query) as answer:  # noqa: SLF001 - see above
                     return bool(await answer.content.readline())
         return False
 

@@ -35,6 +35,7 @@ from typing import Any, Self
 
 from .criu_log import explain_file
 from .runtime_create import LINE_BYTES_MAX, LOCK, SOCKET_NAME
+from .supervisor import let_go_mark
 
 __all__ = ["Bundle", "PendingRestore", "RestoreFailed", "RestoreServer", "bundle_from_config"]
 
@@ -329,10 +330,21 @@ class RestoreServer:
                     await asyncio.sleep(ENDED_POLL_S)
         return _is_over(directory)
 
+    def was_let_go(self, container: str) -> bool:
+        """Whether the runtime let the container run, also at the word of an earlier daemon, since this host started.
+
+        Until :meth:`forget`.
+        """
+        return let_go_mark(self._directory(container)).exists()
+
     def forget(self, container: str) -> None:
-        """Withdraw the announcement of a restore whose container is gone. Safe to repeat."""
+        """Withdraw the announcement of a restore, and forget that it was one. Safe to repeat.
+
+        For a container that is gone, or of which the caller knows by itself that it runs.
+        """
         self._pending.pop(container, None)
         shutil.rmtree(self._directory(container), ignore_errors=True)
+        let_go_mark(self._directory(container)).unlink(missing_ok=True)
 
     def _directory(self, container: str) -> Path:
         if not _ID.fullmatch(container):

@@ -49,6 +49,14 @@ UNDO_S_MAX = 10.0
 _READ_BYTES = 64 * 1024
 
 
+def let_go_mark(restore_dir: Path) -> Path:
+    """The file whose existence says that the container of this restore was let run.
+
+    Outside of the restore's directory: while that is there the runtime takes a start for a restore.
+    """
+    return restore_dir.parent.parent / "let-go" / restore_dir.name
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What to restore. ``tcp``: ``close`` restores established connections closed, ``established`` as they were."""
@@ -141,6 +149,10 @@ class Supervisor:
         tasks = list(descendants(self._pid))
         if len(tasks) == 1 and not _is_there(self._pid):
             raise RestoreError("the restored container was killed while it waited for GO")
+        # Before the first instruction: who asks later must not take one that ran for one that never did.
+        mark = let_go_mark(self._dir)
+        mark.parent.mkdir(mode=0o700, exist_ok=True)
+        mark.touch(mode=0o600)
         # From here on a `start` of this container is runc's own again, such as after a later stop.
         self._clear()
         self._committed = True

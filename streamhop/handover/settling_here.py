@@ -70,6 +70,9 @@ async def remove_tree(path: Path) -> None:
 async def _settle_source(host: Host, record: Record, journal: MoveJournal) -> None:
     owes_thaw = bool(record.details.get("owes_thaw"))
     if record.state is State.PRECOPY:
+        with contextlib.suppress(OSError):
+            # First: nothing is owed by a move that was aborted, not even if writing that down seemed to fail.
+            await remove_tree(host.dump_dir(record.move))
         await journal.enter(State.ABORTED)
     elif record.state is State.FREEZING:
         owes_thaw = True
@@ -159,6 +162,9 @@ async def _may_have_run(host: Host, record: Record) -> bool:
     container = str(record.details["container"])
     if not await host.restores.ended(container, RUNTIME_ENDS_S_MAX):
         raise EngineError("the runtime has not said how the restore ended")
+    if host.restores.was_let_go(container):
+        # Docker knows nothing of it if it was restarted before it heard.
+        return True
     try:
         return await has_started(host.engine, container)
     except NotFound:
@@ -172,6 +178,8 @@ async def _make_ordinary(host: Host, record: Record, journal: MoveJournal) -> No
         await allow_restart(host.engine, str(record.details.get("container")), restart_policy(record))
     except NotFound:
         log.warning("move %s: the container that was moved here is gone", record.move.hex()[:8])
+    if container := record.details.get("container"):
+        host.restores.forget(str(container))
     await give_back(host, record.move, keep=True)
     await remove_tree(host.spool(record.move))
     await journal.note(owes_settling_in=False)

@@ -155,8 +155,10 @@ async def test_restores_behind_the_gate_and_goes(machine: Machine) -> None:
     assert set(timings) == {"restore_hook_s", "restore_wait_s", "restore_criu_s"}
     assert starting.returncode is None
     assert machine.state() == "T"
+    assert not machine.server.was_let_go(ID)
     await machine.pending.go()
     assert await starting.wait() == 0
+    assert machine.server.was_let_go(ID)
     assert not await gate_is_closed(machine.init.pid)
     assert machine.state() != "T"
     assert not machine.directory.exists()
@@ -165,6 +167,8 @@ async def test_restores_behind_the_gate_and_goes(machine: Machine) -> None:
     # From now on every call is runc's own.
     assert await (await machine.call("start", ID)).wait() == 0
     assert machine.calls() == ["restore", "start"]
+    machine.server.forget(ID)
+    assert not machine.server.was_let_go(ID)
 
 
 async def test_criu_goes_on_while_docker_wires_unless_it_needs_the_network(machine: Machine) -> None:

@@ -108,12 +108,17 @@ class FakeRestores:
     def __init__(self) -> None:
         self.forgotten: list[str] = []
         self.busy = False
+        self.let_go: set[str] = set()
 
     async def ended(self, container: str, seconds: float) -> bool:
         return not self.busy
 
+    def was_let_go(self, container: str) -> bool:
+        return container in self.let_go
+
     def forget(self, container: str) -> None:
         self.forgotten.append(container)
+        self.let_go.discard(container)
 
 
 def host_with(engine: FakeEngine, journal: Journal, tmp_path: Path) -> Host:

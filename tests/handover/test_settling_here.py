@@ -19,6 +19,10 @@ from streamhop.handover.target_actions import provisional_name
 IMAGE = {"web:1": "sha256:1"}
 
 
+def _failing(*_: Any, **__: Any) -> None:
+    raise sqlite3.OperationalError("disk I/O error")
+
+
 async def test_a_source_found_frozen_is_thawed_and_owes_an_abort(
     journal: Journal, tmp_path: Path, gates: list[int]
 ) -> None:
@@ -64,6 +68,19 @@ async def test_a_thaw_whose_note_fails_half_way_leaves_no_dump(
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(journal, "note", noted_but_failed)
+    with pytest.raises(sqlite3.Error):
+        await settle_here(host, record)
+    assert not host.dump_dir(MOVE).exists()
+
+
+async def test_an_abort_that_fails_half_way_leaves_no_dump(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P13: simulator seed 25148. The abort got to the disk and failed all the same; nobody looks at the move again."""
+    record = written(journal, Role.SOURCE, State.PRECOPY, container="c", peer="p:1")
+    host = host_with(FakeEngine("running"), journal, tmp_path)
+    host.dump_dir(MOVE).mkdir(parents=True)
+    monkeypatch.setattr(journal, "record", _failing)
     with pytest.raises(sqlite3.Error):
         await settle_here(host, record)
     assert not host.dump_dir(MOVE).exists()
@@ -139,6 +156,22 @@ async def test_a_target_that_got_go_and_ran_is_never_removed(journal: Journal, t
     latest = journal.latest(MOVE, Role.TARGET)
     assert latest is not None
     assert latest.state is State.OPEN
+
+
+async def test_what_the_runtime_let_go_ran_though_docker_never_heard_of_it(journal: Journal, tmp_path: Path) -> None:
+    """P2: simulator seed 20208. dockerd was killed at the first instruction, the disk was full: the source went on."""
+    engine = FakeEngine("created")
+    host = host_with(engine, journal, tmp_path)
+    restores: Any = host.restores
+    restores.let_go.add("c")
+    states = State.RECEIVING, State.PREPARED, State.OWNED
+    written(journal, Role.TARGET, *states, container="c", image_loaded=IMAGE, restart_policy=POLICY)
+    assert await recover(host) == []
+    assert "remove" not in engine.calls
+    latest = journal.latest(MOVE, Role.TARGET)
+    assert latest is not None
+    assert latest.state is State.OPEN
+    assert restores.let_go == set()
 
 
 async def test_a_target_that_got_go_promises_nothing_while_docker_does_not_say(

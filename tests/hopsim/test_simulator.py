@@ -136,7 +136,7 @@ def forgets_what_got_go(patch: pytest.MonkeyPatch) -> None:
     async def mutant(*_: Any) -> bool:
         return False
 
-    patch.setattr(settling_here, "has_started", mutant)
+    patch.setattr(settling_here, "_may_have_run", mutant)
 
 
 def does_not_settle_debts(patch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ class Runtime:
         self.host = host
         self.images = images
         self.restores: dict[str, Restore] = {}
+        self.let_go: set[str] = set()
         self.fail_next = False
         self._supervisors: list[Process] = []
 
@@ -58,6 +59,7 @@ class Runtime:
         for supervisor in self._supervisors:
             supervisor.alive = False
         self.restores.clear()
+        self.let_go.clear()
 
     def is_announced(self, container: str) -> bool:
         """Whether a start of the container has to wait for a daemon."""
@@ -125,6 +127,7 @@ class Runtime:
                 self.undo(restore, "the restored container was killed while it waited for GO")
                 return
             restore.committed = True
+            self.let_go.add(container.id)
             self._clear(container.id, restore)
             container.gate_closed = False
             container.copy.stopped = False
@@ -331,3 +334,8 @@ class Restores:
     def forget(self, container: str) -> None:
         """See :meth:`RestoreServer.forget`."""
         self._runtime.restores.pop(container, None)
+        self._runtime.let_go.discard(container)
+
+    def was_let_go(self, container: str) -> bool:
+        """See :meth:`RestoreServer.was_let_go`."""
+        return container in self._runtime.let_go

@@ -33,6 +33,9 @@ FAULTS_S_MAX = 90.0
 FENCE_S = 60.0
 """After so long with one host off for good an operator decides."""
 
+RECLAIMS_MAX = 20
+"""How often an operator repeats what was refused because the move was still under way."""
+
 NAME = "counter"
 
 
@@ -248,15 +251,19 @@ class Simulation:
         source, target = self.machines[SOURCE], self.machines[TARGET]
         if not self._until(lambda: any(record.lost for record in target.records) or self._at_rest(), FENCE_S):
             return
-        for record in source.records:
-            lost = any(theirs.move == record.move and theirs.lost for theirs in target.records)
-            if record.role is Role.SOURCE and record.state is State.RELEASED and lost:
+        lost = {record.move for record in target.records if record.lost}
+        # More than once: a move that is still under way cannot be reclaimed, and its user has not been told yet.
+        for _ in range(RECLAIMS_MAX):
+            doubtful = [record for record in source.records if record.state is State.RELEASED and record.move in lost]
+            for record in doubtful:
                 assert source.daemon is not None
                 assert source.daemon.moves is not None
                 for copy in self._copies_at(source):
                     self.world.sink.go_back_to(copy)
                 self._ask(source, source.daemon.moves.reclaim, record)
                 self._run_for(10.0)
+            if not doubtful:
+                return
 
     def _ask(self, machine: Machine, ask: Any, record: Record) -> None:
         async def asking() -> None:

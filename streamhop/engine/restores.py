@@ -108,7 +108,7 @@ class PendingRestore:
         self._timings: dict[str, float] = {}
         self._refusal: str | None = None
         self._failure: RestoreFailed | None = None
-        self._created, self._restored, self._running, self._over = (asyncio.Event() for _ in range(4))
+        self._created, self._ready, self._restored, self._running, self._over = (asyncio.Event() for _ in range(5))
 
     # -- for the daemon --------------------------------------------------------------------------------------------
 
@@ -120,7 +120,7 @@ class PendingRestore:
         return self._bundle
 
     async def get_ready(self, image: Path, work: Path, launchers: Path, tcp: str = "close") -> None:
-        """Let runc get as far as it can without CRIU's images; returns at once.
+        """Let runc get as far as it can without CRIU's images; returns when nothing but those is missing.
 
         :param image: where they will be; ``descriptors.json`` must be there already.
         :param work: directory for CRIU's log.
@@ -133,6 +133,7 @@ class PendingRestore:
         self._work = work
         places = {"image": str(image.absolute()), "work": str(work.absolute()), "launchers": str(launchers.absolute())}
         await self._send({"restore": {**places, "tcp": tcp}})
+        await self._reached(self._ready)
 
     async def begin(self, *, network_first: bool) -> None:
         """All images but memory are there: let CRIU make the first process, and Docker wire; returns at once.
@@ -151,6 +152,13 @@ class PendingRestore:
         """Wait until every task is there, stopped behind the closed gate; returns what took how many seconds."""
         await self._reached(self._restored)
         return dict(self._timings)
+
+    async def fail(self) -> None:
+        """Wait until the restore ends before its time, such as while memory is awaited; returns when it runs.
+
+        :raises RestoreFailed: why it ended.
+        """
+        await self._reached(self._over)
 
     async def go(self) -> None:
         """Open the gate and let the container run; returns when it does.
@@ -229,6 +237,8 @@ class PendingRestore:
 
     def _take(self, event: Mapping[str, Any]) -> None:
         match event["event"]:
+            case "ready":
+                self._ready.set()
             case "restored":
                 self._timings = {str(name): float(value) for name, value in event["timings"].items()}
                 self._restored.set()
@@ -243,7 +253,7 @@ class PendingRestore:
             if self._work is not None and self._refusal is None:
                 cause, fix = await asyncio.to_thread(explain_file, self._work / "restore.log")
             self._failure = RestoreFailed(f"{reason}: {cause}" if cause else reason, fix if cause else "")
-        for stage in (self._created, self._restored, self._running, self._over):
+        for stage in (self._created, self._ready, self._restored, self._running, self._over):
             stage.set()
 
 

@@ -3,7 +3,8 @@
 It owns ``runc restore``, holds the connection to the daemon, and is asked by the runtime's other calls through FIFOs in
 the restore's directory. Its life::
 
-    runc restore started -> process images are there: CRIU let go -> hook: first process exists -> gate closed
+    runc restore started -> CRIU waits: daemon told -> process images are there: CRIU let go
+    -> hook: first process exists -> gate closed
     -> `create` returns -> Docker wires the network -> `start` asks
     -> memory is there too: hook let go -> CRIU done, every task stopped -> daemon told
     -> GO -> gate opened, tasks continued
@@ -276,6 +277,7 @@ class Supervisor:
                     raise RestoreError("the daemon that restores this container went away before it said GO")
             elif fd == listening and self._listener is not None:
                 self._stand_in = self._listener.accept()[0]
+                self._tell_daemon({"event": "ready"})
         self._check_refused()
         if "abort" in self._control_lines():
             raise RestoreError("the container was killed or removed while its restore was pending")

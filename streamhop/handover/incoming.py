@@ -254,6 +254,7 @@ class IncomingMove:
             applying = group.create_task(self._receiver.apply_trees(roots))
             await self._get_ready(pending, manifest)
             await session.send(Ready(move=self.id, epoch=self.epoch))
+            failing = group.create_task(pending.fail())
             beginning = group.create_task(self._begin_restore(pending))
             prepare = await self._next(Prepare)
             began = time.monotonic()
@@ -264,7 +265,8 @@ class IncomingMove:
                 task.cancel()
             await beginning
             await self._prepare(pending, prepare)
-            watching.cancel()
+            for task in (failing, watching):
+                task.cancel()
         return pending, prepare.image_digest
 
     async def _get_ready(self, pending: PendingRestore, manifest: Manifest) -> None:

@@ -53,6 +53,11 @@ class FakeRuntime:
         await self.writer.wait_closed()
 
 
+async def get_ready(runtime: FakeRuntime, pending: PendingRestore, path: Path) -> None:
+    await runtime.send({"event": "ready"})
+    await pending.get_ready(path, path, path)
+
+
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     path = tmp_path / "bundle"
@@ -88,9 +93,14 @@ async def test_a_whole_restore(pending: PendingRestore, tmp_path: Path, bundle: 
     assert (run_dir / "runtime.sock").stat().st_mode & 0o777 == 0o600
     runtime = await FakeRuntime.create(run_dir, bundle)
     assert (await pending.bundle()).rootfs == bundle / "rootfs"
-    await pending.get_ready(tmp_path / "image", tmp_path / "work", tmp_path / "launchers", "established")
+    getting_ready = asyncio.create_task(
+        pending.get_ready(tmp_path / "image", tmp_path / "work", tmp_path / "launchers", "established")
+    )
     order = {name: str(tmp_path / name) for name in ("image", "work", "launchers")}
     assert await runtime.receive() == {"restore": {**order, "tcp": "established"}}
+    assert not getting_ready.done()
+    await runtime.send({"event": "ready"})
+    await getting_ready
     await pending.begin(network_first=True)
     assert await runtime.receive() == {"begin": {"network_first": True}}
     await pending.complete()
@@ -114,7 +124,7 @@ async def test_the_runtimes_death_ends_the_restore(
     runtime = await FakeRuntime.create(tmp_path / "run", bundle)
     if stage == "restored":
         await pending.bundle()
-        await pending.get_ready(tmp_path, tmp_path, tmp_path)
+        await get_ready(runtime, pending, tmp_path)
     await runtime.close()
     with pytest.raises(RestoreFailed, match="went away"):
         await pending.restored()
@@ -122,10 +132,24 @@ async def test_the_runtimes_death_ends_the_restore(
         await pending.go()
 
 
+async def test_a_runtime_that_never_gets_ready_is_not_waited_for(
+    pending: PendingRestore, tmp_path: Path, bundle: Path
+) -> None:
+    runtime = await FakeRuntime.create(tmp_path / "run", bundle)
+    failing = asyncio.create_task(pending.fail())
+    getting_ready = asyncio.create_task(pending.get_ready(tmp_path, tmp_path, tmp_path))
+    await runtime.receive()
+    await runtime.send({"event": "failed", "reason": "runc restore ended before CRIU began"})
+    for task in (getting_ready, failing):
+        with pytest.raises(RestoreFailed, match="before CRIU began"):
+            await task
+    await runtime.close()
+
+
 async def test_a_failure_is_explained_from_crius_log(pending: PendingRestore, tmp_path: Path, bundle: Path) -> None:
     runtime = await FakeRuntime.create(tmp_path / "run", bundle)
     (tmp_path / "restore.log").write_text("(00.1) 1: Error (criu/files-reg.c:1): File a has bad size 1 (expect 2)\n")
-    await pending.get_ready(tmp_path, tmp_path, tmp_path)
+    await get_ready(runtime, pending, tmp_path)
     await runtime.send({"event": "failed", "reason": "runc restore ended with exit code 1"})
     with pytest.raises(RestoreFailed, match="exit code 1: File a has bad size 1") as caught:
         await pending.restored()
@@ -162,7 +186,7 @@ async def test_refused_while_it_waits(restored: bool, pending: PendingRestore, t
     runtime = await FakeRuntime.create(tmp_path / "run", bundle)
     await pending.bundle()
     if restored:
-        await pending.get_ready(tmp_path, tmp_path, tmp_path)
+        await get_ready(runtime, pending, tmp_path)
         await runtime.receive()
         await runtime.send({"event": "restored", "timings": {}})
         await pending.restored()
@@ -189,7 +213,7 @@ async def test_a_second_create_does_not_disturb_the_first(
     await pending.bundle()
     second = await FakeRuntime.create(tmp_path / "run", bundle)
     assert await second.receive() is None
-    await pending.get_ready(tmp_path, tmp_path, tmp_path)
+    await get_ready(first, pending, tmp_path)
     assert "restore" in await first.receive()
     for runtime in (first, second):
         await runtime.close()

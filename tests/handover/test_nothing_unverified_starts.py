@@ -63,6 +63,9 @@ class Pending:
     async def get_ready(self, image: Path, work: Path, launchers: Path) -> None:
         self.asked.append("ready")
 
+    async def fail(self) -> None:
+        await asyncio.Event().wait()
+
     async def begin(self, *, network_first: bool) -> None:
         self.asked.append("begin")
 

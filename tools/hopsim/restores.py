@@ -223,6 +223,11 @@ class Pending:
         await self._reached(self._created)
         await self._step("order")
         self._image = image
+        await asyncio.sleep(self._runtime.world.lasts(0.01, 0.2))
+
+    async def fail(self) -> None:
+        """See :meth:`PendingRestore.fail`."""
+        await self._reached(self._over)
 
     async def begin(self, *, network_first: bool) -> None:
         """See :meth:`PendingRestore.begin`."""

@@ -17,6 +17,7 @@ from typing import Any, Self
 import aiodocker
 import aiohttp
 
+from .engine_process import started_at
 from .processes import kill_all
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -230,14 +231,19 @@ class Engine:
         """Whether somebody had Docker stop or kill the run of a container that ended as ``state`` says.
 
         Any signal counts, as it does for Docker (moby, daemon/kill.go: HasBeenManuallyStopped, which it tells nobody).
-        Docker keeps its last 256 events, and none from before its own start: after one it has applied the restart
-        policy itself.
+        Docker keeps its last 256 events, and none from before its own start. As it starts it ends what it finds
+        running, by the same signals, and tells of it by the same events: that is nobody's wish.
 
         :param state: of the container, as ``docker inspect`` prints it.
         """
         started, finished = (dt.datetime.fromisoformat(state[key]) for key in ("StartedAt", "FinishedAt"))
         if finished <= started:
             # Nothing that Docker has seen to its end, or the clock was set back: then nothing is known.
+            return False
+        engine_began = await asyncio.to_thread(started_at, self.host)
+        began_between = engine_began is not None and started.timestamp() < engine_began < finished.timestamp()
+        # With `live-restore` it lets them run, and whoever ended this one did so later.
+        if began_between and not (await self.info()).get("LiveRestoreEnabled"):
             return False
         query = {
             "since": f"{started.timestamp():.6f}",

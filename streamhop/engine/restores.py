@@ -41,6 +41,9 @@ __all__ = ["Bundle", "PendingRestore", "RestoreFailed", "RestoreServer", "bundle
 
 CONFIG_BYTES_MAX = 16 * 1024 * 1024
 
+READY_S_MAX = 60.0
+"""How long runc may take until nothing but CRIU's images is missing."""
+
 REFUSE_S_MAX = 30.0
 """How long the runtime may take to kill what it has restored so far."""
 
@@ -133,7 +136,14 @@ class PendingRestore:
         self._work = work
         places = {"image": str(image.absolute()), "work": str(work.absolute()), "launchers": str(launchers.absolute())}
         await self._send({"restore": {**places, "tcp": tcp}})
-        await self._reached(self._ready)
+        try:
+            async with asyncio.timeout(READY_S_MAX):
+                await self._reached(self._ready)
+        except TimeoutError:
+            raise RestoreFailed(
+                f"runc has not come to the restore within {READY_S_MAX:.0f} s",
+                "run `streamhop setup` if streamhop was updated since; else look at the load of the target",
+            ) from None
 
     async def begin(self, *, network_first: bool) -> None:
         """All images but memory are there: let CRIU make the first process, and Docker wire; returns at once.

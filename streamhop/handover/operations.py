@@ -90,6 +90,13 @@ class Operation:
     result: dict[str, Any] | None = None
     task: asyncio.Task[None] | None = None
     outgoing: OutgoingMove | None = None
+    unwanted: bool = False
+    """Whether somebody wants it to end, or the daemon ends."""
+
+    def cancel(self) -> bool:
+        """Ask for its end; returns False if it has ended."""
+        self.unwanted = True
+        return self.task is not None and self.task.cancel()
 
     @property
     def id(self) -> str:
@@ -174,13 +181,12 @@ class Operations:
             return False
         if operation.outgoing is not None and operation.outgoing.committed:
             return False
-        return operation.task.cancel()
+        return operation.cancel()
 
     def stop(self) -> None:
         """End everything that may be ended: moves not committed are aborted, the others are left to the journal."""
         for operation in self:
-            if operation.task is not None:
-                operation.task.cancel()
+            operation.cancel()
 
     # -- one operation ---------------------------------------------------------------------------------------------
 
@@ -256,7 +262,7 @@ class Operations:
 
         patience_s = request.reconnect_s if request.reconnect_s is not None else self._host.config.reconnect_s_max
         try:
-            return await move_with_reconnects(begin, patience_s, events, tally)
+            return await move_with_reconnects(begin, patience_s, events, tally, unwanted=lambda: operation.unwanted)
         except InDoubtError as error:
             assert operation.outgoing is not None
             return await self._resolve_doubt(operation.outgoing, error, events)
@@ -283,6 +289,8 @@ class Operations:
         seconds = operation.request.healthy_s_max
         if seconds is None:
             return {}
+        if operation.unwanted:
+            return {"health": UNKNOWN, "exit_code": UNHEALTHY_EXIT_CODE}
         operation.log.emit("phase", phase="health check")
         try:
             health = await health_at_target(self._host, peer, operation.move, seconds)

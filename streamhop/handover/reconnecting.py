@@ -23,7 +23,12 @@ ATTEMPTS_MAX = 20
 
 
 async def move_with_reconnects(
-    begin: Callable[[int], OutgoingMove], patience_s: float, events: EventLog, tally: Tally
+    begin: Callable[[int], OutgoingMove],
+    patience_s: float,
+    events: EventLog,
+    tally: Tally,
+    *,
+    unwanted: Callable[[], bool],
 ) -> dict[str, Any]:
     """Run attempts until one moves the container, or fails by more than the link; returns the report.
 
@@ -33,6 +38,7 @@ async def move_with_reconnects(
 
     :param begin: makes the attempt of an epoch.
     :param patience_s: how long a link may be down before the move fails.
+    :param unwanted: whether no other attempt is to be made: a cancel that comes while one clears up is lost on it.
     :raises MoveError: as :meth:`.OutgoingMove.run`.
     """
     move = begin(FIRST_EPOCH)
@@ -43,9 +49,8 @@ async def move_with_reconnects(
             try:
                 return await move.run()
             except (UnreachableError, UnpairedError) as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    # The cancel came while what the link's end had left was put in order.
+                # Not by the task's count of cancels: the TaskGroup of Python 3.11 leaves some there that nobody made.
+                if unwanted():
                     last_connected = move if move.connected else last_connected
                     raise asyncio.CancelledError from error
                 may_be_the_link = attempts > 0 and isinstance(error.__cause__, ClosedUnansweredError)

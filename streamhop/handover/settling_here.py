@@ -162,7 +162,7 @@ async def _may_have_run(host: Host, record: Record) -> bool:
     container = str(record.details["container"])
     if not await host.restores.ended(container, RUNTIME_ENDS_S_MAX):
         raise EngineError("the runtime has not said how the restore ended")
-    if host.restores.was_let_go(container):
+    if record.details.get("boot", host.boot) == host.boot and host.restores.was_let_go(container):
         # Docker knows nothing of it if it was restarted before it heard.
         return True
     try:

@@ -179,6 +179,20 @@ def test_runtimes_without_runc_state(name: str) -> None:
         runc_root(name)
 
 
+@pytest.mark.parametrize(("live_restore", "asked_to"), [(False, False), (True, True)])
+async def test_what_a_starting_engine_ended_was_nobodys_wish(
+    fake: FakeEngine, engine: Engine, monkeypatch: pytest.MonkeyPatch, *, live_restore: bool, asked_to: bool
+) -> None:
+    """P7: dockerd kills what it finds running as it starts; the container stayed down whatever its policy was."""
+    state = {"StartedAt": "2026-01-01T00:00:00.123456789Z", "FinishedAt": "2026-01-01T00:01:00.5Z"}
+    fake.answers["GET /events"] = (200, b'{"Action": "kill"}\n')
+    fake.answers["GET /info"] = (200, {"LiveRestoreEnabled": live_restore})
+    monkeypatch.setattr("streamhop.engine.docker.started_at", lambda _: 1767225630.0)
+    assert await engine.was_asked_to_end("web", state) is asked_to
+    monkeypatch.setattr("streamhop.engine.docker.started_at", lambda _: 1767225670.0)
+    assert await engine.was_asked_to_end("web", state)
+
+
 @pytest.mark.parametrize(("events", "asked_to"), [(b"", False), (b'{"Action": "kill"}\n{"Action": "stop"}\n', True)])
 async def test_a_run_that_somebody_ended_is_told_from_one_that_ended_by_itself(
     fake: FakeEngine, engine: Engine, events: bytes, *, asked_to: bool

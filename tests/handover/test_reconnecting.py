@@ -53,6 +53,7 @@ class Moves:
         self.left = list(attempts)
         self.epochs: list[int] = []
         self.now = 0.0
+        self.unwanted = False
         self.tally = Tally()
         monkeypatch.setattr(reconnecting, "time", type("Clock", (), {"monotonic": lambda: self.now}))
         monkeypatch.setattr(asyncio, "sleep", self._pause)
@@ -66,7 +67,7 @@ class Moves:
 
     async def run(self, patience_s: float) -> dict[str, Any]:
         begin: Callable[[int], OutgoingMove] = self.begin
-        return await move_with_reconnects(begin, patience_s, EventLog(), self.tally)
+        return await move_with_reconnects(begin, patience_s, EventLog(), self.tally, unwanted=lambda: self.unwanted)
 
 
 async def test_a_broken_link_is_another_attempt_of_the_next_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +192,7 @@ async def test_a_cancel_while_the_link_s_end_is_put_in_order_ends_the_move(monke
     moves = Moves(monkeypatch, first)
 
     async def cancelled_and_ends_with_its_own_failure() -> dict[str, Any]:
-        running.cancel()
+        moves.unwanted = running.cancel()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -203,3 +204,24 @@ async def test_a_cancel_while_the_link_s_end_is_put_in_order_ends_the_move(monke
     with pytest.raises(asyncio.CancelledError):
         await running
     assert (moves.epochs, first.forgone) == ([1], 1)
+
+
+async def test_a_group_that_fails_as_it_is_left_is_no_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P5: Python 3.11 leaves the task with a count of cancels that nobody made; no other attempt was made."""
+    first = Attempt(LOST, connected=True)
+    moves = Moves(monkeypatch, first, Attempt(None, connected=True))
+
+    async def lost_while_a_group_is_left() -> dict[str, Any]:
+        async def lose() -> None:
+            raise LOST
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(lose())
+        except* UnreachableError:
+            pass
+        raise LOST
+
+    monkeypatch.setattr(first, "run", lost_while_a_group_is_left)
+    assert await moves.run(60.0) == {"outcome": "moved"}
+    assert moves.epochs == [1, 2]

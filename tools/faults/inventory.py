@@ -17,7 +17,7 @@ docker images --all --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}'
 section volumes
 docker volume ls --quiet
 section files
-find /var/lib/streamhop/spool /run/streamhop/dumps /run/streamhop/restores -mindepth 1 2>/dev/null
+find /var/lib/streamhop/spool /run/streamhop/dumps /run/streamhop/restores /run/streamhop/let-go -mindepth 1 2>/dev/null
 section processes
 ps -eo args= | grep -E '(^|/)(criu|runc)( |$)|streamhop-runtime|engine.runtime|guard_process' | grep -v grep
 section gates

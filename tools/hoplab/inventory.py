@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .host import Host
 
-UNDER_WAY = ("/var/lib/streamhop/spool", "/run/streamhop/dumps", "/run/streamhop/restores")
+UNDER_WAY = (
+    "/var/lib/streamhop/spool",
+    "/run/streamhop/dumps",
+    "/run/streamhop/restores",
+    "/run/streamhop/let-go",
+)
 """Directories that hold something only while a move is under way."""
 
 LISTED = ("/var/lib/streamhop", "/run/streamhop", "/tmp", "/var/tmp", "/dev/shm")  # noqa: S108

@@ -313,14 +313,17 @@ class Simulation:
         outcome = result["outcome"]
         self.results[outcome if outcome == "moved" else f"{result['code']}"] += 1
         self.world.trace(f"{here}: the user is told {outcome} {result.get('runs_at', '')} {result.get('reason', '')}")
+        if result.get("code") == "cancelled" and not operation.unwanted:
+            self.world.violation("the user is told of a cancel that nobody made")
         if "internal error" in str(result.get("reason")):
             self.world.violation(f"the user is told of a bug: {result['reason']}")
+        self._check_where(result, here, there)
+
+    def _check_where(self, result: dict[str, Any], here: str, there: str) -> None:
         copies_here, copies_there = (self._copies_at(self.machines[name]) for name in (here, there))
-        ran_there = any(copy.executed for copy in copies_there)
-        lost = self.world.memory_lost
-        runs_at = result.get("runs_at")
+        lost, outcome, runs_at = self.world.memory_lost, result["outcome"], result.get("runs_at")
         if outcome == "moved":
-            if not (ran_there or lost):
+            if not lost and not any(copy.executed for copy in copies_there):
                 self.world.violation("the user is told that it was moved, and it never ran there")
         elif runs_at == "source":
             if not any(copy.executes for copy in copies_here) and not lost and not self.injector.user_paused:

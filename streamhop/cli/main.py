@@ -21,6 +21,7 @@ from .handover import handover
 from .kept import kept
 from .moving import attach, cancel, migrate, moves, wait
 from .render import printable
+from .staging import stage, staged, unstage
 
 
 @click.version_option(__version__, prog_name="streamhop", message="%(prog)s %(version)s")
@@ -164,7 +165,7 @@ def version(client: ControlClient, form: str) -> None:
         click.echo(f"{name:12} {printable(text)}")
 
 
-for command in (migrate, moves, wait, attach, cancel, handover, kept):
+for command in (migrate, moves, wait, attach, cancel, stage, staged, unstage, handover, kept):
     cli.add_command(command)
 
 

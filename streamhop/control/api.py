@@ -44,6 +44,7 @@ from streamhop.peering import PairingError
 
 from .access import Access
 from .peering import PeeringApi
+from .staging import StagingApi
 
 _BODY_BYTES_MAX = 64 * 1024
 
@@ -188,6 +189,7 @@ class ControlApi:
                 web.delete("/v1/kept/{key}", self._drop_kept),
             ]
         )
+        app.add_routes(StagingApi(self._moves).routes())
         if self._peering is not None:
             app.add_routes(self._peering.routes())
         return app

@@ -25,8 +25,8 @@ class Dialogue:
 
     def __init__(self, session: PeerSession, move: bytes, epoch: int) -> None:
         self.session = session
-        self._move = move
-        self._epoch = epoch
+        self.move = move
+        self.epoch = epoch
         self._arrived: dict[type[MoveMessage], MoveMessage] = {}
         self._changed = asyncio.Condition()
 
@@ -43,7 +43,7 @@ class Dialogue:
     async def _take(self, message: Message) -> None:
         if not isinstance(message, MoveMessage):
             raise UnexpectedError(f"{type(message).__name__} does not belong to a move")
-        if message.move != self._move:
+        if message.move != self.move:
             raise UnexpectedError(f"{type(message).__name__} of another move")
         if isinstance(message, Refuse):
             first = Refusal(f"the peer refuses: {message.reason}", message.fix)
@@ -52,9 +52,9 @@ class Dialogue:
             raise from_peer(message.code, message.reason, message.fix)
         if isinstance(message, StateMessage) and message.state == State.REFUSED.value:
             raise MoveError("the target could not start it after GO", "look at the target's log")
-        epoch = getattr(message, "epoch", self._epoch)
-        if epoch != self._epoch:
-            raise UnexpectedError(f"{type(message).__name__} of epoch {epoch}, not {self._epoch}")
+        epoch = getattr(message, "epoch", self.epoch)
+        if epoch != self.epoch:
+            raise UnexpectedError(f"{type(message).__name__} of epoch {epoch}, not {self.epoch}")
         async with self._changed:
             self._arrived[type(message)] = message
             self._changed.notify_all()

@@ -51,10 +51,11 @@ from .host import Host, MoveJournal
 from .kept import Label
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
 from .means import Means
+from .offering import KEPT_S, STAGE
 from .outcomes import WHY
 from .receiving import tell_held
 from .settling_here import settle_here
-from .states import Role, State
+from .states import STAGED, Role, State
 from .target_actions import provisional_name
 from .target_policy import policy_of
 
@@ -108,6 +109,8 @@ class IncomingMove:
         self._pages: PageStore | None = None
         self._seed: int | None = None
         """Of the hashes by which the source is told what pages are here; None if there are none."""
+        self._staged = offer.attributes.get(STAGE) is True
+        """Whether nothing will be started: what comes is kept."""
         self._digest: bytes | None = None
         self._claimed = False
         self._went = False
@@ -201,6 +204,8 @@ class IncomingMove:
         policy = policy_of(self._host.config, self._session.peer_name)
         if not policy.accept:
             raise RefusedError("the target takes no containers from this host", "[policy] there: accept = true")
+        if self._staged and not self._host.config.kept_s_max:
+            raise RefusedError("the target keeps nothing ahead of a move", "kept_s_max there: more than 0")
         refusals = admit(manifest.request, replace(policy.admission, runtimes=frozenset({asked})))
         refusals += await self._means.check_as_target(self._host, manifest, policy)
         if refusals:
@@ -216,6 +221,7 @@ class IncomingMove:
                 restart_policy=dict(manifest.request.restart_policy),
                 kept=label.key,
                 layers=layers_noted(manifest.image),
+                **({STAGED: True} if self._staged else {}),
             )
         digests = [layer.digest for layer in manifest.image.layers]
         lacking = [digest for digest in dict.fromkeys(digests) if digest not in held]
@@ -231,7 +237,11 @@ class IncomingMove:
                 epoch=self.epoch,
                 lacks=list(intake.lacking),
                 reused=sorted(held),
-                attributes={"begun": dict(intake.begun), "held": self._seed is not None},
+                attributes={
+                    "begun": dict(intake.begun),
+                    "held": self._seed is not None,
+                    **({KEPT_S: self._host.config.kept_s_max} if self._staged else {}),
+                },
             )
         )
         return manifest
@@ -250,6 +260,9 @@ class IncomingMove:
             receiving = group.create_task(self._receiver.receive(session))
             if self._seed is not None and self._pages is not None:
                 group.create_task(tell_held(session, self._pages, self._blocks, self._seed))
+            if self._staged:
+                # It ends with the source's word, as a move that is tried again later.
+                await watching
             pending, roots = await self._warm_up(manifest)
             applying = group.create_task(self._receiver.apply_trees(roots))
             await self._get_ready(pending, manifest)

@@ -18,7 +18,7 @@ from typing import Any
 
 from . import operation_log
 from .operation_log import OperationLog
-from .states import DEBTS, ENDED, FIRST, LOST, RESTING, Role, State
+from .states import DEBTS, ENDED, FIRST, LOST, RESTING, STAGED, Role, State
 
 _AFFIRM = "INSERT INTO affirmed VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET times = times + 1"
 
@@ -158,12 +158,17 @@ class Journal:
         return [record for record in self._records() if record.unsettled]
 
     def forget_ended(self, keep: int) -> None:
-        """Drop all but the newest ``keep`` ended moves, so that the file stays bounded. Debts are never dropped."""
+        """Drop all but the newest ``keep`` ended moves, so that the file stays bounded. Debts are never dropped.
+
+        Nobody asks for what was only staged: all of that goes.
+        """
         with self._lock:
-            forgettable = [record for record in self._read() if record.forgettable]
+            ended = [record for record in self._read() if record.forgettable]
+            moves = [record for record in ended if not record.details.get(STAGED)]
+            forgotten = [record for record in ended if record.details.get(STAGED)] + moves[: max(0, len(moves) - keep)]
             self._database.executemany(
                 "DELETE FROM record WHERE move = ? AND role = ?",
-                [(record.move, record.role.value) for record in forgettable[: max(0, len(forgettable) - keep)]],
+                [(record.move, record.role.value) for record in forgotten],
             )
 
     def _write(self, statement: str, values: tuple[Any, ...] = ()) -> None:

@@ -25,6 +25,7 @@ from .move_ids import UnknownMoveError, find_move
 from .operations import IN_DOUBT_PATIENCE_S, MoveRequest, Operation, Operations
 from .remembered import Remembered, remembered
 from .settlements import Settlements
+from .staging import StagedCopy, StageRequest, Staging
 from .states import Role, State
 
 EXPIRY_INTERVAL_S = 30.0
@@ -43,7 +44,8 @@ class Moves:
         means = means or Means()
         self._background = Background(tasks, host.stopping)
         self._settlements = Settlements(host, self._background)
-        self._operations = Operations(host, tasks, self._background, self._settlements, means)
+        self._staging = Staging(host, self._background, means)
+        self._operations = Operations(host, tasks, self._background, self._settlements, self._staging, means)
         self._arrivals = Arrivals(host, self._background, self._settlements, means)
 
     # -- what the parts do -----------------------------------------------------------------------------------------
@@ -94,6 +96,20 @@ class Moves:
     async def peers(self) -> list[dict[str, Any]]:
         """See :func:`inquiries.peers`."""
         return await inquiries.peers(self._host)
+
+    # -- what is brought ahead of a move ---------------------------------------------------------------------------
+
+    async def stage(self, request: StageRequest) -> Sequence[StagedCopy]:
+        """See :meth:`Staging.stage`."""
+        return await self._staging.stage(request)
+
+    async def unstage(self, container: str, peers: Sequence[str]) -> Sequence[StagedCopy]:
+        """See :meth:`Staging.unstage`."""
+        return await self._staging.unstage(container, peers)
+
+    def staged(self) -> Sequence[StagedCopy]:
+        """See :meth:`Staging.copies`."""
+        return self._staging.copies()
 
     # -- what failed moves have left -------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from .preflight import SourceContainer, check_cpu_quota, find_container
 from .reconnecting import move_with_reconnects
 from .report import Tally
 from .settlements import Settlements
+from .staging import Staging
 from .states import Role, State
 
 log = logging.getLogger("streamhop.handover")
@@ -124,6 +125,7 @@ class Operations:
         tasks: asyncio.TaskGroup,
         background: Background,
         settlements: Settlements,
+        staging: Staging,
         means: Means,
     ) -> None:
         self._host = host
@@ -131,6 +133,7 @@ class Operations:
         self._tasks = tasks
         self._background = background
         self._settlements = settlements
+        self._staging = staging
         self._operations: dict[bytes, Operation] = {}
         self._leaving: set[str] = set()
 
@@ -230,7 +233,8 @@ class Operations:
             container = await self._means.check_as_source(self._host, found, request.new_name)
             if request.auto_converge:
                 await check_cpu_quota(self._host, container)
-            return await self._hand_over(operation, container, peer, tally)
+            async with self._staging.held_back(container.id):
+                return await self._hand_over(operation, container, peer, tally)
         finally:
             self._leaving.discard(found["Id"])
 

@@ -10,23 +10,18 @@ import asyncio
 import contextlib
 import functools
 import logging
-import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from streamhop.engine.checkpoint import Checkpoint
-from streamhop.net import PeerSession, UntrustedError
+from streamhop.net import PeerSession
 from streamhop.peering import PeerTarget
 from streamhop.telemetry.events import EventLog
-from streamhop_protocol.errors import UnexpectedError
-from streamhop_protocol.held_pages import HASH_SEED_BYTES
 from streamhop_protocol.messages import (
-    Accept,
     Finish,
-    Offer,
     Prepare,
     Prepared,
     Query,
@@ -43,17 +38,16 @@ from .errors import (
     ContentError,
     MoveError,
     NoConvergenceError,
-    PreflightError,
-    UnpairedError,
     UnreachableError,
 )
-from .failures import EXPECTED, plain
 from .host import Host, MoveJournal
 from .means import Means
+from .offering import offer
 from .policy import Costs, Decision, PolicyOptions, RoundResult, Verdict, decide, predict_downtime
 from .policy import predict_final_wire_bytes as predict_bytes
 from .precopy import PreCopy
 from .preflight import SourceContainer, check_still_runs, paused_by_others
+from .reaching import reach
 from .report import Tally
 from .retreating import Retreat
 from .sending import Sender
@@ -140,19 +134,7 @@ class OutgoingMove:
         :raises MoveError: it was not moved. Unless it is :class:`InDoubtError` the container runs here as before.
         """
         self._phase("connect")
-        try:
-            session = await self._host.peers.dial(self._peer, self._host.config.connections, self._limit_bytes_per_s)
-        except UntrustedError as error:
-            raise UnpairedError(f"{self._peer.name}: {error}") from error
-        except EXPECTED as error:
-            places = ", ".join(map(str, self._peer.addresses))
-            where = self._peer.name if self._peer.name == places else f"{self._peer.name} ({places})"
-            raise UnreachableError(
-                f"{where} cannot be reached: {plain(error)}",
-                "check that streamhop runs there and listens on that address"
-                if self._peer.name != places
-                else f"it is no peer's name, so it was taken for an address; {self._host.peers.known_names()}",
-            ) from error
+        session = await reach(self._host, self._peer, self._limit_bytes_per_s)
         self.connected = True
         try:
             await self._see_through(session)
@@ -163,11 +145,6 @@ class OutgoingMove:
         return self.report()
 
     async def _see_through(self, session: PeerSession) -> None:
-        if self._peer.peer is None and session.peer_name == self._host.config.name:
-            raise PreflightError(
-                f"the peer calls itself {session.peer_name}, like this host: it is this host, or two share a name",
-                "give each daemon a name of its own",
-            )
         dialogue = Dialogue(session, self.id, self.epoch)
         # The guard stays until what went wrong is undone.
         async with self._means.guarded(self._host, self.id):
@@ -204,11 +181,7 @@ class OutgoingMove:
     async def _move(self, session: PeerSession, dialogue: Dialogue) -> None:
         container = self._container
         self._phase("offer")
-        seed = secrets.token_bytes(HASH_SEED_BYTES)
-        await session.send(
-            Offer(move=self.id, epoch=self.epoch, manifest=container.manifest.to_wire(), attributes={"hash_seed": seed})
-        )
-        accepted = await dialogue.answer(Accept)
+        accepted = await offer(dialogue, container.manifest)
         await self._journal.enter(
             State.PRECOPY,
             container=container.id,
@@ -219,18 +192,15 @@ class OutgoingMove:
         )
         self._phase("pre-copy")
         sender = self._means.sender(
-            session, self._host.engine, int.from_bytes(seed), container.trees, self._tally, self._events
+            session, self._host.engine, accepted.seed, container.trees, self._tally, self._events
         )
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(sender.close)
-            sizes = {layer.digest: layer.size for layer in container.manifest.image.layers}
-            wanted = frozenset(accepted.lacks) & sizes.keys()
-            offsets = _begun(accepted, sizes)
-            self._tally.layers_sent = len(wanted)
-            self._tally.layers_reused = len(container.manifest.image.layers) - len(wanted)
+            self._tally.layers_sent = len(accepted.wanted)
+            self._tally.layers_reused = len(container.manifest.image.layers) - len(accepted.wanted)
             async with asyncio.TaskGroup() as group:
-                layers = group.create_task(sender.layers(container.manifest.image, wanted, offsets))
-                if accepted.attributes.get("held") is True:
+                layers = group.create_task(sender.layers(container.manifest.image, accepted.wanted, accepted.offsets))
+                if accepted.holds:
                     await sender.learn_held(container.manifest.page_size)
                 checkpoint = await self._precopy(session, sender, dialogue, layers, stack)
             digest = await self._freeze_and_send(session, sender, dialogue, checkpoint)
@@ -465,17 +435,3 @@ async def _ready(warm: asyncio.Future[Ready]) -> None:
             f"the target has all layers and was not ready to start the container after {READY_S_MAX:.0f} s",
             "look at the target's load and log",
         ) from None
-
-
-def _begun(accepted: Accept, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Bytes of layers that the target has from an earlier attempt.
-
-    :raises UnexpectedError: it says what cannot be.
-    """
-    begun = accepted.attributes.get("begun", {})
-    if not isinstance(begun, dict):
-        raise UnexpectedError("ACCEPT: begun is not a map")
-    for digest, size in begun.items():
-        if type(size) is not int or not 0 <= size < sizes.get(digest, 0):
-            raise UnexpectedError("ACCEPT: more of a layer is begun than there is of it")
-    return begun

@@ -10,7 +10,7 @@ from .journal import Record
 from .operation_log import KeptOperation
 from .operations import Operation
 from .outcomes import outcome_of_arrival, outcome_of_departure
-from .states import Role
+from .states import STAGED, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,9 @@ def remembered(
                 None if running else max((end for end in ends if end is not None), default=None),
             )
         )
-    found += [_from_record(record) for record in records if record.role is Role.TARGET]
+    found += [
+        _from_record(record) for record in records if record.role is Role.TARGET and not record.details.get(STAGED)
+    ]
     return sorted(found, key=lambda known: known.began_at or 0.0)
 
 

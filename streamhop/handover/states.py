@@ -73,6 +73,9 @@ LOST = "lost"
 """A detail of a target's OWNED: the host went down around the start, and nobody can say whether the container ran for a
 moment. An operator decides, at the source: see :meth:`.Moves.reclaim`. Until then there is nothing to do here."""
 
+STAGED = "staged"
+"""A detail of a target's record: nothing was to be started; what came is kept for a move that may follow."""
+
 SOURCE_NEXT: dict[State | None, frozenset[State]] = {
     None: frozenset({State.PRECOPY}),
     State.PRECOPY: frozenset({State.FREEZING, State.ABORTED}),

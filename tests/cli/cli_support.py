@@ -111,6 +111,21 @@ KEPT = [
 ]
 
 
+STAGED = {
+    "container": "web",
+    "container_id": "ab" * 32,
+    "peer": "edge-b",
+    "refresh_s": 30.0,
+    "sending": False,
+    "times": 2,
+    "wire_bytes": 5_000_000,
+    "seconds": 2.5,
+    "staged_at": "2026-03-01T10:00:00+00:00",
+    "expires_at": "2026-03-01T11:00:00+00:00",
+    "failure": None,
+}
+NOT_STAGED = {**STAGED, "peer": "edge-c", "times": 0, "staged_at": None, "expires_at": None, "failure": FAILED}
+
 BEGAN = "2026-03-01T10:00:00.250Z"
 
 
@@ -138,6 +153,7 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.signal: signal.Signals | None = None
         self.paths: list[str] = []
         self.peers: list[dict[str, Any]] = []
+        self.staged: list[dict[str, Any]] = [STAGED]
         self.events = list(EVENTS)
         self.role = "source"
         self.told = False
@@ -165,6 +181,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.bodies.append(body)
+        if self.path == "/v1/staged":
+            rows = [{**STAGED, "times": 0, "peer": peer} for peer in body["peers"]]
+            self._answer(json.dumps(rows).encode(), 202)
+            return
         if body["peer"].startswith("nowhere:"):
             refusal = {"code": "usage", "reason": "not an address", "fix": "", "exit_code": 2, "runs_at": "source"}
             self._answer(json.dumps(refusal).encode(), 400)
@@ -185,6 +205,8 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(json.dumps(HANDOVERS).encode())
         elif self.path == "/v1/kept":
             self._answer(json.dumps(KEPT).encode())
+        elif self.path == "/v1/staged":
+            self._answer(json.dumps(self.server.staged).encode())
         elif self.path == "/v1/moves":
             self._answer(json.dumps(self._rows()).encode())
         elif self.path == "/v1/peers":
@@ -223,6 +245,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_DELETE(self) -> None:
         self.server.paths.append(self.path)
+        if self.path.startswith("/v1/staged/"):
+            self._answer(json.dumps(self.server.staged).encode())
+            return
         self._answer(json.dumps({"cancelling": not self.server.too_late}).encode(), 202)
         self.server.cancelled.set()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
-from cli_support import BEGAN, EVENTS, FAILED, MOVE, OLD, OTHER, REPORT, FakeDaemon, run
+from cli_support import BEGAN, EVENTS, FAILED, MOVE, NOT_STAGED, OLD, OTHER, REPORT, FakeDaemon, run
 from click.testing import CliRunner
 from rich.console import Console
 
@@ -235,6 +235,46 @@ def test_what_is_kept_is_dropped_by_four_digits_or_more(daemon: FakeDaemon, tmp_
     dropped = run(tmp_path, "kept", "drop", "feed")
     assert (dropped.exit_code, dropped.stderr) == (0, "feedfeedfeed is dropped\n")
     assert daemon.paths[-1] == "/v1/kept/" + "feed" * 16
+
+
+# -- copies ahead of a move --------------------------------------------------------------------------------------------
+
+
+def test_stage_returns_when_the_first_copy_is_there(daemon: FakeDaemon, tmp_path: Path) -> None:
+    done = run(tmp_path, "stage", "web", "edge-b", "--refresh", "30s", "--limit", "20mbit")
+    assert done.exit_code == 0, done.stderr
+    assert daemon.bodies == [
+        {"container": "web", "peers": ["edge-b"], "refresh_s": 30.0, "limit_bytes_per_s": 2_500_000.0}
+    ]
+    assert "5.0 MB in 2.5 s" in done.stdout
+    assert "every 30 s" in done.stdout
+
+
+def test_stage_says_where_it_failed(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.staged.append(NOT_STAGED)
+    failed = run(tmp_path, "stage", "web", "edge-b", "edge-c")
+    assert failed.exit_code == 13
+    assert "web is not staged at edge-c" in failed.stderr
+    assert "5.0 MB" in failed.stdout
+
+
+def test_stage_ends_when_the_copy_is_listed_no_more(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.staged = []
+    gone = run(tmp_path, "stage", "web", "edge-b")
+    assert (gone.exit_code, "no copy of web is kept at edge-b" in gone.stderr) == (1, True)
+
+
+def test_staged_lists_and_unstage_drops(daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.staged.append(NOT_STAGED)
+    listed = run(tmp_path, "staged").stdout
+    assert "refused: the peer refuses" in listed
+    assert "\x1b" not in listed
+    assert len(json.loads(run(tmp_path, "staged", "--format", "json").stdout)) == 2
+    dropped = run(tmp_path, "unstage", "web", "edge-b", "edge-c")
+    assert dropped.exit_code == 0
+    assert daemon.paths[-1] == "/v1/staged/web?peer=edge-b&peer=edge-c"
+    assert "dropped at edge-b" in dropped.stderr
+    assert "edge-c was not told, its copy expires" in dropped.stderr
 
 
 # -- watching and waiting ----------------------------------------------------------------------------------------------

@@ -10,13 +10,16 @@ from typing import Any
 import aiohttp
 import pytest
 
-from streamhop.config import ConfigError
+from streamhop.config import Address, ConfigError
 from streamhop.control.access import Access
 from streamhop.control.api import move_request_from_json, serve_control
+from streamhop.control.staging import stage_request_from_json
 from streamhop.handover.journal import Record
 from streamhop.handover.move_ids import find_move
 from streamhop.handover.operations import MoveRequest, Operation
+from streamhop.handover.staging import StagedCopy, StageRequest
 from streamhop.handover.states import Role, State
+from streamhop.peering import PeerTarget
 from streamhop.telemetry.events import Event
 
 
@@ -59,6 +62,18 @@ class FakeMoves:
     def cancel(self, move: bytes) -> bool:
         self.decided.append(("cancel", move))
         return True
+
+    async def stage(self, request: StageRequest) -> list[StagedCopy]:
+        self.staging = request
+        return self.staged()
+
+    def staged(self) -> list[StagedCopy]:
+        peer = PeerTarget("edge-b", (Address("10.0.0.2", 4711),))
+        return [StagedCopy("c1", "web", peer, 30.0, None, None, 2, 5_000_000, 2.5, 0.0, 60.0)]  # type: ignore[arg-type]
+
+    async def unstage(self, container: str, peers: list[str]) -> list[StagedCopy]:
+        self.unstaged = container, peers
+        return self.staged() if container == "web" else []
 
     async def claim(self, move: bytes) -> None:
         self.decided.append(("claim", move))
@@ -110,6 +125,44 @@ async def test_a_move_is_started_followed_and_cancelled(
     assert moves.decided == [("cancel", bytes.fromhex(identifier))]
     async with client.get(f"/v1/moves/{identifier}") as answer:
         assert (await answer.json())["running"] is False
+
+
+async def test_copies_are_asked_for_listed_and_ended(served: tuple[FakeMoves, aiohttp.ClientSession]) -> None:
+    moves, client = served
+    body = {"container": "web", "peers": ["edge-b"], "refresh_s": 30, "limit_bytes_per_s": 1e6}
+    async with client.post("/v1/staged", json=body) as answer:
+        assert answer.status == 202
+    assert moves.staging == StageRequest("web", ("edge-b",), 30, 1e6)
+    async with client.get("/v1/staged") as answer:
+        (row,) = await answer.json()
+    assert (row["staged_at"], row["expires_at"]) == ("1970-01-01T00:00:00+00:00", "1970-01-01T00:01:00+00:00")
+    assert (row["container"], row["peer"], row["wire_bytes"]) == ("web", "edge-b", 5_000_000)
+    async with client.delete("/v1/staged/web?peer=edge-b&peer=edge-c") as answer:
+        assert answer.status == 200
+    assert moves.unstaged == ("web", ["edge-b", "edge-c"])
+    async with client.delete("/v1/staged/db") as answer:
+        assert (answer.status, (await answer.json())["reason"]) == (409, "no copy of 'db' is kept there")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"container": ""}, "container"),
+        ({"peers": []}, "peers"),
+        ({"peers": "edge-b"}, "peers"),
+        ({"peers": [1]}, "peers"),
+        ({"refresh_s": 0.1}, "refresh_s"),
+        ({"refresh_s": True}, "refresh_s"),
+        ({"refresh_s": 1e9}, "refresh_s"),
+        ({"limit_bytes_per_s": 1}, "limit_bytes_per_s"),
+        ({"what": 1}, "unknown field"),
+    ],
+)
+def test_what_cannot_be_staged_is_told(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        stage_request_from_json({"container": "web", "peers": ["edge-b"]} | change)
+    with pytest.raises(ConfigError):
+        stage_request_from_json([])
 
 
 @pytest.mark.parametrize("decision", ["claim", "reclaim"])

@@ -18,6 +18,7 @@ from streamhop.handover.operation_log import KeptOperation
 from streamhop.handover.operations import MoveRequest, Operation, Operations
 from streamhop.handover.report import Tally
 from streamhop.handover.settlements import Settlements
+from streamhop.handover.staging import Staging
 
 REQUEST = MoveRequest("web", "10.0.0.1")
 
@@ -28,7 +29,8 @@ class Started:
     def __init__(self, journal: Journal, tmp_path: Path, tasks: asyncio.TaskGroup) -> None:
         host = host_with(FakeEngine("gone"), journal, tmp_path)
         self.background = Background(tasks, host.stopping)
-        self.operations = Operations(host, tasks, self.background, Settlements(host, self.background), Means())
+        staging, settlements = Staging(host, self.background, Means()), Settlements(host, self.background)
+        self.operations = Operations(host, tasks, self.background, settlements, staging, Means())
 
 
 def test_the_moves_id_is_the_operations_id() -> None:

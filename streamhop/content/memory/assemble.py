@@ -31,7 +31,7 @@ from .criu_pagemap import (
     entries,
 )
 from .image_digest import BLOCK_PAGES, ImageDigest, block_digest
-from .presence import PageIndices, by_granule, page_windows
+from .page_windows import PageIndices, by_granule, page_windows
 from .sparse_files import Segment, SparseFiles
 
 ANNOUNCED_FILE_BYTES_MAX = 64 * 1024

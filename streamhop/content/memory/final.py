@@ -22,7 +22,7 @@ from .batching import BatchBuilder, PageBatch
 from .criu_pagemap import PagemapEntry, Runs, entries, merged, pages_file_id
 from .encoding import encode, note_sent
 from .image_digest import BLOCK_PAGES, ImageDigest, block_digest
-from .presence import PageIndices, by_granule, page_windows
+from .page_windows import PageIndices, by_granule, page_windows
 from .sent_pages import SentPages
 from .stats import RoundStats
 from .table import NO_HASHES, Hashes, SentTable

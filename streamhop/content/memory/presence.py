@@ -9,16 +9,11 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
-PageIndices: TypeAlias = npt.NDArray[np.int64]
-
-_WINDOW_PAGES = 1 << 16
-"""Pages looked at in one go; 512 KiB of pagemap or of indices."""
+from .page_windows import WINDOW_PAGES, PageIndices, expand_runs
 
 _BIT_PRESENT = np.uint64(1 << 63)
 _BIT_SWAPPED = np.uint64(1 << 62)
@@ -77,7 +72,7 @@ class PrivatePages:
                     0,  # walk_end, an answer
                     self._regions.ctypes.data,
                     _SCAN_REGIONS,
-                    _WINDOW_PAGES,
+                    WINDOW_PAGES,
                     self._left_out,  # inverted: these must be clear
                     self._left_out,
                     _IS_PRESENT | _IS_SWAPPED,  # any of these
@@ -97,20 +92,13 @@ class PrivatePages:
 
     def _read(self, start: int, end: int) -> Iterator[PageIndices]:
         first, last = start // self._page_size, end // self._page_size
-        for window in range(first, last, _WINDOW_PAGES):
-            wanted = min(_WINDOW_PAGES, last - window)
+        for window in range(first, last, WINDOW_PAGES):
+            wanted = min(WINDOW_PAGES, last - window)
             entries = np.frombuffer(os.pread(self._fd, wanted * 8, window * 8), dtype=np.uint64)
             own = (entries & (_BIT_PRESENT | _BIT_SWAPPED) != 0) & (entries & (_BIT_FILE | _BIT_GUARD) == 0)
             indices = np.flatnonzero(own)
             if indices.size:
                 yield indices + window
-
-
-def expand_runs(firsts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> PageIndices:
-    """The page indices of runs of pages, in the runs' order."""
-    total = int(counts.sum())
-    run_starts = np.cumsum(counts) - counts
-    return np.repeat(firsts - run_starts, counts) + np.arange(total, dtype=np.int64)
 
 
 def file_windows(descriptor: int, page_size: int) -> Iterator[PageIndices]:
@@ -133,39 +121,6 @@ def file_windows(descriptor: int, page_size: int) -> Iterator[PageIndices]:
                 raise
             start, end = position, size
         first, last = start // page_size, -(-end // page_size)
-        for window in range(first, last, _WINDOW_PAGES):
-            yield np.arange(window, min(window + _WINDOW_PAGES, last), dtype=np.int64)
+        for window in range(first, last, WINDOW_PAGES):
+            yield np.arange(window, min(window + WINDOW_PAGES, last), dtype=np.int64)
         position = max(end, position + page_size)
-
-
-def page_windows(runs: Iterable[tuple[int, int, int]]) -> Iterator[PageIndices]:
-    """Yield ascending arrays of the indices of pages in ``runs`` (first page, pages, anything), a window at a time."""
-    firsts: list[int] = []
-    counts: list[int] = []
-    room = _WINDOW_PAGES
-    for start, pages, _ in runs:
-        first, left = start, pages
-        while left:
-            count = min(left, room)
-            firsts.append(first)
-            counts.append(count)
-            first, left, room = first + count, left - count, room - count
-            if not room:
-                yield expand_runs(np.array(firsts, dtype=np.int64), np.array(counts, dtype=np.int64))
-                firsts, counts, room = [], [], _WINDOW_PAGES
-    if firsts:
-        yield expand_runs(np.array(firsts, dtype=np.int64), np.array(counts, dtype=np.int64))
-
-
-def by_granule(windows: Iterable[PageIndices], granule_pages: int) -> Iterator[PageIndices]:
-    """Cut ascending arrays of page indices where one granule ends and the next begins; a granule is never cut."""
-    rest: PageIndices = np.zeros(0, dtype=np.int64)
-    for window in windows:
-        joined = np.concatenate((rest, window)) if len(rest) else window
-        begin = 0
-        for end in (np.flatnonzero(np.diff(joined // granule_pages)) + 1).tolist():
-            yield joined[begin:end]
-            begin = end
-        rest = joined[begin:]
-    if len(rest):
-        yield rest

@@ -22,7 +22,8 @@ from .batching import BatchBuilder, PageBatch
 from .encoding import encode, note_sent
 from .final import FinalImage
 from .maps import Mapping, anonymous_shared_device, parse_maps, private_mappings, shared_mappings
-from .presence import PageIndices, PrivatePages, by_granule, file_windows
+from .page_windows import PageIndices, by_granule
+from .presence import PrivatePages, file_windows
 from .sent_pages import SentPages
 from .stats import RoundStats
 from .table import GRANULE_PAGES, PageHasher, SentTable, as_hashes

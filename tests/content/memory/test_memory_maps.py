@@ -14,7 +14,8 @@ from streamhop.content.memory.maps import (
     private_mappings,
     shared_mappings,
 )
-from streamhop.content.memory.presence import PrivatePages, by_granule, expand_runs, file_windows, page_windows
+from streamhop.content.memory.page_windows import by_granule, expand_runs, page_windows
+from streamhop.content.memory.presence import PrivatePages, file_windows
 
 PAGE = 4096
 

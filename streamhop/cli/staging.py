@@ -16,6 +16,7 @@ from .asking import ask, complain, format_option, print_table
 from .client import ControlClient
 from .durations import Duration
 from .rates import Rate
+from .render import printable
 
 POLL_S = 0.3
 
@@ -76,12 +77,13 @@ def unstage(client: ControlClient, container: str, peer: tuple[str, ...], form: 
     )
     if form == "json":
         click.echo(json.dumps(rows))
-        return
-    for row in rows:
+    for row in rows if form == "text" else []:
         if row["failure"] is None:
             click.echo(f"dropped at {row['peer']}", err=True)
         else:
-            click.echo(f"{row['peer']} was not told, its copy expires: {row['failure']['reason']}", err=True)
+            click.echo(f"{row['peer']} was not told, its copy expires: {printable(row['failure']['reason'])}", err=True)
+    if any(row["failure"] for row in rows):
+        sys.exit(exit_codes.FAILED)
 
 
 def _print(rows: list[dict[str, Any]], form: str) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 from aiohttp import web
 
 from streamhop.config import ConfigError, check_limit
-from streamhop.handover.errors import MoveError
 from streamhop.handover.moves import Moves
 from streamhop.handover.staging import StagedCopy, StageRequest
 
@@ -81,8 +80,6 @@ class StagingApi:
     async def _unstage(self, request: web.Request) -> web.Response:
         container = request.match_info["container"]
         ended = await self._moves.unstage(container, request.query.getall("peer", []))
-        if not ended:
-            raise MoveError(f"no copy of {container!r} is kept there", "see `streamhop staged`")
         return web.json_response(_rows(ended))
 
 

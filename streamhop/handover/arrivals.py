@@ -18,6 +18,7 @@ from .host import Host
 from .incoming import IncomingMove
 from .journal import Record
 from .means import Means
+from .offering import STAGE
 from .settlements import Settlements
 from .states import Role, State
 
@@ -25,6 +26,11 @@ log = logging.getLogger("streamhop.handover")
 
 INCOMING_MAX = 8
 """Moves to this host at once; each holds a spool and a Docker start open."""
+
+STAGED_MAX = 4
+"""Copies ahead of moves that come at once; they take no place of a move's."""
+
+STAGED_PER_PEER_MAX = 2
 
 INCOMING_PER_PEER_MAX = 6
 """The same from one peer, so that others find a place."""
@@ -44,6 +50,8 @@ class Arrivals:
         self._incoming: dict[bytes, IncomingMove] = {}
         self._offered_by: dict[bytes, str] = {}
         """The peer of each, by the reference that stays the same."""
+        self._staged: set[bytes] = set()
+        """Those of which nothing will be started."""
         self._ended: dict[bytes, asyncio.Event] = {}
 
     async def on_session(self, session: PeerSession) -> None:
@@ -92,6 +100,8 @@ class Arrivals:
         move = IncomingMove(self._host, session, offer, self._means)
         self._incoming[offer.move] = move
         self._offered_by[offer.move] = session.peer_reference
+        if offer.attributes.get(STAGE) is True:
+            self._staged.add(offer.move)
         self._ended[offer.move] = asyncio.Event()
         self._background.own(lambda: self._take_in(move))
 
@@ -102,10 +112,16 @@ class Arrivals:
         if self._settlements.busy(offer.move, Role.TARGET):
             # What settles an earlier attempt would take this one for it.
             return "an earlier attempt of this move is still being cleared up"
-        if len(self._incoming) >= INCOMING_MAX:
-            return f"{INCOMING_MAX} moves to this host are under way"
-        if list(self._offered_by.values()).count(session.peer_reference) >= INCOMING_PER_PEER_MAX:
-            return f"{INCOMING_PER_PEER_MAX} moves from the same host are under way"
+        staged = offer.attributes.get(STAGE) is True
+        alike = [self._offered_by[move] for move in self._incoming if (move in self._staged) == staged]
+        what = "copies" if staged else "moves"
+        at_once_max, per_peer_max = (
+            (STAGED_MAX, STAGED_PER_PEER_MAX) if staged else (INCOMING_MAX, INCOMING_PER_PEER_MAX)
+        )
+        if len(alike) >= at_once_max:
+            return f"{at_once_max} {what} to this host are under way"
+        if alike.count(session.peer_reference) >= per_peer_max:
+            return f"{per_peer_max} {what} from the same host are under way"
         return ""
 
     async def _take_in(self, move: IncomingMove) -> None:
@@ -131,6 +147,7 @@ class Arrivals:
             log.error("move %s: what is left of it cannot be read yet: %s", move.id.hex()[:8], error)
         del self._incoming[move.id]
         self._offered_by.pop(move.id, None)
+        self._staged.discard(move.id)
         for session, message in move.leftovers():
             try:
                 await answer_from_journal(self._host, session, message)

@@ -51,7 +51,7 @@ from .host import Host, MoveJournal
 from .kept import Label
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
 from .means import Means
-from .offering import KEPT_S, STAGE
+from .offering import KEPT_S, STAGE, UNSTAGE
 from .outcomes import WHY
 from .receiving import tell_held
 from .settling_here import settle_here
@@ -199,6 +199,11 @@ class IncomingMove:
 
     async def _admit(self) -> Manifest:
         manifest = Manifest.from_wire(self._offer.manifest)
+        label = Label(self._peer_reference, manifest.container, manifest.image.id)
+        if self._offer.attributes.get(UNSTAGE) is True:
+            # Whatever would be in the way of a move: nobody may be made to keep what is not wanted.
+            await in_worker(self._host.kept.drop, label.key)
+            raise AbortedByPeerError("it is staged no more", wanted=True)
         # Which runtime the source would have makes no difference: this host's own is used.
         asked = manifest.request.body["HostConfig"].get("Runtime", "")
         policy = policy_of(self._host.config, self._session.peer_name)
@@ -210,7 +215,6 @@ class IncomingMove:
         refusals += await self._means.check_as_target(self._host, manifest, policy)
         if refusals:
             raise RefusedError.of_several(refusals)
-        label = Label(self._peer_reference, manifest.container, manifest.image.id)
         await in_worker(self._host.kept.begin, self._spool, label)
         async with self._host.images:
             held = await self._means.held_layers(self._host.engine, manifest)

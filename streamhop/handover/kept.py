@@ -24,6 +24,9 @@ PAGES, LAYERS, BLOCKS = "pages", "layers", "blocks"
 _REUSABLE = frozenset({LABEL, PAGES, LAYERS, BLOCKS})
 _SECTOR_BYTES = 512
 
+NEWEST_MAX = 1000
+"""Keys of which it is known which attempt was the last."""
+
 
 @dataclass(frozen=True, slots=True)
 class Label:
@@ -72,6 +75,8 @@ class KeptContent:
         self._bytes_max = bytes_max
         self._clock = clock
         self._since: dict[str, float] = {}
+        self._newest: dict[str, Path] = {}
+        """The spool that was last begun for a key: what an older one brings is of no use any more."""
         self._lock = threading.Lock()
 
     def begin(self, spool: Path, label: Label) -> None:
@@ -83,6 +88,10 @@ class KeptContent:
         with self._lock:
             self._expire()
             self._since.pop(label.key, None)
+            self._newest.pop(label.key, None)
+            self._newest[label.key] = spool
+            if len(self._newest) > NEWEST_MAX:
+                del self._newest[next(iter(self._newest))]
             try:
                 (self._directory / label.key).rename(spool)
             except FileNotFoundError:
@@ -110,6 +119,9 @@ class KeptContent:
         if label is None or not self._seconds_max:
             if spool.exists():
                 shutil.rmtree(spool)
+            return
+        if self._newest.get(label.key, spool) != spool:
+            shutil.rmtree(spool)
             return
         for path in spool.iterdir():
             if path.name not in _REUSABLE:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.held_pages import HASH_SEED_BYTES
-from streamhop_protocol.messages import Accept, Offer
+from streamhop_protocol.messages import Aborted, Accept, Offer
 
 from .dialogue import Dialogue
 from .manifest import Manifest
@@ -16,8 +16,15 @@ from .manifest import Manifest
 STAGE = "stage"
 """Attribute of OFFER: nothing will be started, what comes is kept for a move that may follow."""
 
+UNSTAGE = "unstage"
+"""Attribute of OFFER: nothing will come, and what is kept of the container is to go."""
+
 KEPT_S = "kept_s"
 """Attribute of ACCEPT that answers it: for how many seconds it is kept."""
+
+
+KEPT_S_MAX = 30 * 86_400.0
+"""More than that is not believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,19 @@ async def offer(dialogue: Dialogue, manifest: Manifest, *, stage: bool = False) 
     )
 
 
+async def unstage(dialogue: Dialogue, manifest: Manifest) -> None:
+    """Have the peer drop what it keeps of a container; returns when it has.
+
+    :raises MoveError: it will not.
+    :raises SessionLost: the session is over.
+    """
+    attributes = {UNSTAGE: True}
+    await dialogue.session.send(
+        Offer(move=dialogue.move, epoch=dialogue.epoch, manifest=manifest.to_wire(), attributes=attributes)
+    )
+    await dialogue.answer(Aborted)
+
+
 def _begun(accepted: Accept, sizes: Mapping[str, int]) -> dict[str, int]:
     """Bytes of layers that the target has from an earlier attempt.
 
@@ -81,4 +101,4 @@ def _kept_s(accepted: Accept) -> float:
     seconds = accepted.attributes.get(KEPT_S)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
         raise UnexpectedError("ACCEPT of what is to be staged: kept_s is not a number of seconds")
-    return float(seconds)
+    return min(float(seconds), KEPT_S_MAX)

@@ -233,7 +233,7 @@ class Operations:
             container = await self._means.check_as_source(self._host, found, request.new_name)
             if request.auto_converge:
                 await check_cpu_quota(self._host, container)
-            async with self._staging.held_back(container.id):
+            async with self._staging.held_back(container.id, peer):
                 return await self._hand_over(operation, container, peer, tally)
         finally:
             self._leaving.discard(found["Id"])

@@ -21,17 +21,17 @@ from streamhop.telemetry.events import EventLog
 from streamhop_protocol.messages import Abort, Aborted
 
 from .background import Background
-from .concurrency import concluded
+from .concurrency import concluded, uninterrupted
 from .dialogue import Dialogue
-from .errors import CancelledMoveError, MoveError, NotRunningError
+from .errors import MoveError, NotRunningError, UnreachableError
 from .failures import EXPECTED, as_move_error, first_failure
 from .host import Host
 from .manifest import Manifest
 from .means import Means
 from .move_ids import new_move_id
-from .offering import Accepted, offer
+from .offering import Accepted, offer, unstage
 from .outgoing import FIRST_EPOCH
-from .preflight import SourceContainer, find_container
+from .preflight import SourceContainer, check_still_runs, find_container
 from .reaching import reach
 from .report import Tally
 
@@ -48,6 +48,15 @@ FAILED_SHOWN_S = 60.0
 
 ENDED_ANSWER_S = 10.0
 """How long the target may take to put away what it has got."""
+
+OFFER_ANSWER_S = 60.0
+"""How long it may take to say whether it takes a copy."""
+
+STALLED_S = 60.0
+"""A copy of which nothing has left for so long ends: others wait for its place."""
+
+NAMED_DIGITS_MIN = 12
+"""Of a container's ID, as Docker itself shortens it."""
 
 STAGED_CODE = "staged"
 """The code of the ABORT that ends the sending of a copy: it is kept."""
@@ -140,6 +149,8 @@ class Staging:
         except (NotPairedError, NoAddressError) as error:
             raise as_move_error(error) from error
         container = await self._check(request.container)
+        if self._background.stopping:
+            raise MoveError("the daemon is stopping", "start it again")
         if container.id in self._leaving:
             raise MoveError("it is being moved", "wait for that move, or cancel it")
         new = [peer for peer in peers if (container.id, peer.reference) not in self._copies]
@@ -166,17 +177,21 @@ class Staging:
     async def unstage(self, container: str, peers: Iterable[str] = ()) -> list[StagedCopy]:
         """End copies of a container and have the peers drop them, as far as these can be reached: else they expire.
 
-        :param container: its name or ID, or the beginning of that.
+        :param container: its name or ID, or as much of that as Docker shows.
         :param peers: whose; all if there are none.
         :returns: the copies that ended; ``failure`` says which of them stay until they expire.
+        :raises MoveError: there is none, or none at one of ``peers``.
         """
         wanted = set(peers)
-        ending = [
-            copy
-            for copy in self.copies()
-            if (copy.name == container or copy.container.startswith(container))
-            and (not wanted or copy.peer.name in wanted)
+        is_id = len(container) >= NAMED_DIGITS_MIN
+        found = [
+            copy for copy in self.copies() if copy.name == container or (is_id and copy.container.startswith(container))
         ]
+        if missing := wanted - {copy.peer.name for copy in found}:
+            raise MoveError(f"no copy of {container!r} is kept at {min(missing)}", "see `streamhop staged`")
+        if not found:
+            raise MoveError(f"no copy of {container!r} is kept anywhere", "see `streamhop staged`")
+        ending = [copy for copy in found if not wanted or copy.peer.name in wanted]
         await asyncio.gather(*(self._end(copy) for copy in ending))
         return ending
 
@@ -188,20 +203,24 @@ class Staging:
             await self._drop(copy)
 
     @asynccontextmanager
-    async def held_back(self, container: str) -> AsyncIterator[None]:
-        """Send no copy of a container while the context is open: it is moved, and takes over what is there."""
+    async def held_back(self, container: str, peer: PeerTarget) -> AsyncIterator[None]:
+        """Send no copy of a container while the context is open: it is moved, and takes over what ``peer`` keeps."""
         self._leaving.add(container)
+        copies = [copy for copy in self.copies() if copy.container == container]
         try:
+            for copy in copies:
+                if copy.sending is not None:
+                    copy.sending.cancel()
             async with contextlib.AsyncExitStack() as stack:
-                for copy in self.copies():
-                    if copy.container == container:
-                        stack.callback(copy.changed.set)
-                        if copy.sending is not None:
-                            copy.sending.cancel()
+                # What the others are about does not concern the move.
+                for copy in copies:
+                    if copy.peer.reference == peer.reference:
                         await stack.enter_async_context(copy.turn)
                 yield
         finally:
             self._leaving.discard(container)
+            for copy in copies:
+                copy.changed.set()
 
     # -- one copy --------------------------------------------------------------------------------------------------
 
@@ -219,9 +238,11 @@ class Staging:
                         await self._drop(copy)
                         return
                     copy.failure = error
+                cut_short = not copy.times and copy.failure is None
                 pause_s = copy.refresh_s or (FAILED_SHOWN_S if copy.failure else copy.kept_s)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause_s):
+                    # Whoever cut it short says when to go on.
+                    async with asyncio.timeout(None if cut_short else pause_s):
                         await copy.changed.wait()
                 if not copy.changed.is_set() and copy.refresh_s is None:
                     return
@@ -233,16 +254,20 @@ class Staging:
         if copy.container in self._leaving:
             return
         if copy.times and copy.refresh_s is None and copy.failure is None:
-            await self._check(copy.container)
+            try:
+                await self._check(copy.container)
+            except NotRunningError:
+                raise
+            except EXPECTED as error:
+                log.info("%s cannot be looked at: %s", copy.name, error)
             return
         copy.sending = asyncio.ensure_future(self._send(copy))
         try:
             await asyncio.wait({copy.sending})
         finally:
-            copy.sending.cancel()
-            await concluded(_settled(copy.sending))
-        sent = copy.sending
-        copy.sending = None
+            sent, copy.sending = copy.sending, None
+            sent.cancel()
+            await uninterrupted(_settled(sent))
         if sent.cancelled():
             return
         failure = sent.exception()
@@ -262,15 +287,17 @@ class Staging:
         copy.manifest = container.manifest
         async with self._at_once, self._session(copy) as (session, dialogue):
             began = time.monotonic()
-            accepted = await offer(dialogue, container.manifest, stage=True)
             try:
+                async with asyncio.timeout(OFFER_ANSWER_S):
+                    accepted = await offer(dialogue, container.manifest, stage=True)
+                await check_still_runs(self._host.engine, container.id, container.init_pid)
                 await self._send_content(session, container, accepted)
             except asyncio.CancelledError:
                 # A move may be what ended it: it is to find what has come so far.
                 with contextlib.suppress(*EXPECTED):
-                    await concluded(_say_abort(dialogue, STAGED_CODE))
+                    await concluded(_say_abort(dialogue))
                 raise
-            await _say_abort(dialogue, STAGED_CODE)
+            await _say_abort(dialogue)
             copy.kept_s = accepted.kept_s
             copy.times += 1
             copy.staged_at, copy.seconds = time.time(), time.monotonic() - began
@@ -280,20 +307,25 @@ class Staging:
         sender = self._means.sender(session, self._host.engine, accepted.seed, container.trees, Tally(), EventLog())
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(sender.layers(container.manifest.image, accepted.wanted, accepted.offsets))
+                watching = group.create_task(_fail_when_stalled(session))
+                layers = group.create_task(sender.layers(container.manifest.image, accepted.wanted, accepted.offsets))
                 if accepted.holds:
                     await sender.learn_held(container.manifest.page_size)
                 processes = await self._means.processes(container.init_pid)
                 await (await sender.round(0, processes, container.manifest.memory_bytes, group))
+                await layers
+                watching.cancel()
         finally:
             sender.close()
 
     async def _drop(self, copy: StagedCopy) -> None:
         """Have the target remove its copy, if it can be reached."""
+        copy.failure = None
         try:
-            async with self._session(copy) as (_, dialogue):
-                await offer(dialogue, copy.manifest, stage=True)
-                await _say_abort(dialogue, CancelledMoveError.code)
+            async with asyncio.timeout(ENDED_ANSWER_S), self._session(copy) as (_, dialogue):
+                await unstage(dialogue, copy.manifest)
+        except TimeoutError:
+            copy.failure = UnreachableError(f"{copy.peer.name} has not answered within {ENDED_ANSWER_S:.0f} s")
         except (*EXPECTED, BaseExceptionGroup) as error:
             cause = first_failure(error)
             if not isinstance(cause, EXPECTED):
@@ -327,12 +359,24 @@ class Staging:
         return await self._means.check_as_source(self._host, await find_container(self._host, container), None)
 
 
-async def _say_abort(dialogue: Dialogue, code: str) -> None:
+async def _fail_when_stalled(session: PeerSession) -> None:
+    """Runs until cancelled.
+
+    :raises UnreachableError: nothing leaves any more.
+    """
+    while True:
+        sent = session.wire_bytes_sent
+        await asyncio.sleep(STALLED_S)
+        if session.wire_bytes_sent == sent:
+            raise UnreachableError(f"nothing has left for the peer for {STALLED_S:.0f} s", "check the link")
+
+
+async def _say_abort(dialogue: Dialogue) -> None:
     """Nothing more comes; returns when the target has put away what it has got."""
-    reason = "it is staged" if code == STAGED_CODE else "it is staged no more"
-    await dialogue.session.send(Abort(move=dialogue.move, epoch=dialogue.epoch, code=code, reason=reason))
+    abort = Abort(move=dialogue.move, epoch=dialogue.epoch, code=STAGED_CODE, reason="it is staged")
     try:
         async with asyncio.timeout(ENDED_ANSWER_S):
+            await dialogue.session.send(abort)
             await dialogue.answer(Aborted)
     except TimeoutError:
         reason = f"the peer has not answered within {ENDED_ANSWER_S:.0f} s"

@@ -271,7 +271,7 @@ def test_staged_lists_and_unstage_drops(daemon: FakeDaemon, tmp_path: Path) -> N
     assert "\x1b" not in listed
     assert len(json.loads(run(tmp_path, "staged", "--format", "json").stdout)) == 2
     dropped = run(tmp_path, "unstage", "web", "edge-b", "edge-c")
-    assert dropped.exit_code == 0
+    assert dropped.exit_code == 1
     assert daemon.paths[-1] == "/v1/staged/web?peer=edge-b&peer=edge-c"
     assert "dropped at edge-b" in dropped.stderr
     assert "edge-c was not told, its copy expires" in dropped.stderr

@@ -10,15 +10,19 @@ from typing import Any
 import pytest
 from handover_support import MOVE, FakeEngine, host_with
 
+from streamhop.engine.docker import EngineError
 from streamhop.handover import staging as room
 from streamhop.handover.background import Background
 from streamhop.handover.errors import MoveError, NotRunningError, UnreachableError
 from streamhop.handover.journal import Journal
 from streamhop.handover.means import Means
+from streamhop.handover.offering import KEPT_S_MAX, _kept_s
 from streamhop.handover.preflight import SourceContainer
 from streamhop.handover.remembered import remembered
 from streamhop.handover.staging import StagedCopy, StageRequest, Staging
 from streamhop.handover.states import Role, State
+from streamhop_protocol.errors import UnexpectedError
+from streamhop_protocol.messages import Accept
 
 CONTAINER = "c" * 64
 A, B = "10.0.0.1:4711", "10.0.0.2:4711"
@@ -35,11 +39,14 @@ class Copies:
         self.may_end = asyncio.Event()
         self.may_end.set()
         self.kept_s = 1000.0
+        self.trouble: Exception | None = None
         self.container: Any = SourceContainer(CONTAINER, "web", 7, "runc", {}, {}, None)  # type: ignore[arg-type]
         for name in ("_send", "_drop", "_check"):
             monkeypatch.setattr(staging, name, getattr(self, name))
 
     async def _check(self, _: str) -> SourceContainer:
+        if self.trouble is not None:
+            raise self.trouble
         if self.engine.status != "running":
             raise NotRunningError("it does not run")
         return self.container
@@ -118,7 +125,7 @@ async def test_a_move_cuts_the_sending_short_and_nothing_is_sent_until_it_has_en
     copies.may_end.clear()
     (copy,) = await copies.stage("10.0.0.1", refresh_s=0.01)
     await copies.until(lambda: copies.sent)
-    async with copies.staging.held_back(CONTAINER):
+    async with copies.staging.held_back(CONTAINER, copy.peer):
         sent = len(copies.sent)
         copies.may_end.set()
         await asyncio.sleep(0.05)
@@ -128,10 +135,44 @@ async def test_a_move_cuts_the_sending_short_and_nothing_is_sent_until_it_has_en
     await copies.until(lambda: copy.times >= 2)
 
 
+async def test_a_copy_that_a_move_cut_short_is_sent_after_it_though_it_is_sent_but_once(copies: Copies) -> None:
+    copies.may_end.clear()
+    (copy,) = await copies.stage("10.0.0.1")
+    await copies.until(lambda: copies.sent)
+    async with copies.staging.held_back(CONTAINER, copy.peer):
+        copies.may_end.set()
+        await asyncio.sleep(0.05)
+        assert copies.staging.copies() == [copy]
+    await copies.until(lambda: copy.times == 1)
+
+
+async def test_a_move_does_not_wait_for_copies_at_other_peers(copies: Copies) -> None:
+    first, second = await copies.stage("10.0.0.1", "10.0.0.2", refresh_s=500.0)
+    await copies.until(lambda: first.times and second.times)
+    async with asyncio.timeout(5), second.turn, copies.staging.held_back(CONTAINER, first.peer):
+        assert first.turn.locked()
+
+
+async def test_a_container_that_cannot_be_looked_at_after_a_move_keeps_its_copies(copies: Copies) -> None:
+    (copy,) = await copies.stage("10.0.0.1")
+    await copies.until(lambda: copy.times == 1 and copy.sending is None)
+    copies.trouble = EngineError("Docker is away")
+    async with copies.staging.held_back(CONTAINER, copy.peer):
+        pass
+    await asyncio.sleep(0.05)
+    assert (copies.staging.copies(), copies.dropped) == ([copy], [])
+
+
+async def test_nothing_is_begun_by_a_daemon_that_stops(copies: Copies) -> None:
+    copies.staging._background.stop()
+    with pytest.raises(MoveError, match="is stopping"):
+        await copies.stage("10.0.0.1")
+
+
 async def test_a_container_that_has_gone_takes_its_copies_with_it(copies: Copies) -> None:
     (copy,) = await copies.stage("10.0.0.1")
     await copies.until(lambda: copy.times == 1 and copy.sending is None)
-    async with copies.staging.held_back(CONTAINER):
+    async with copies.staging.held_back(CONTAINER, copy.peer):
         copies.engine.status = "gone"
     await copies.until(lambda: not copies.staging.copies())
     assert copies.dropped == [A]
@@ -151,7 +192,9 @@ async def test_what_is_unstaged_is_dropped(copies: Copies) -> None:
     await copies.stage("10.0.0.1", "10.0.0.2", refresh_s=500.0)
     await copies.until(lambda: [copy.times for copy in copies.staging.copies()] == [1, 1])
     assert [copy.peer.name for copy in await copies.staging.unstage("web", [B])] == [B]
-    assert await copies.staging.unstage("other") == []
+    for container, peers in (("other", []), ("c", []), ("web", ["10.0.0.9"])):
+        with pytest.raises(MoveError, match="no copy of"):
+            await copies.staging.unstage(container, peers)
     assert len(await copies.staging.unstage(CONTAINER[:12])) == 1
     assert copies.dropped == [B, A]
     assert copies.staging.copies() == []
@@ -179,3 +222,14 @@ def test_what_was_staged_here_is_no_move(journal: Journal) -> None:
     journal.record(MOVE, Role.TARGET, 1, State.ABORTED)
     journal.forget_ended(1000)
     assert journal.all() == []
+
+
+@pytest.mark.parametrize(("kept_s", "believed"), [(60, 60.0), (1e13, KEPT_S_MAX)])
+async def test_how_long_a_copy_is_kept_is_believed_within_reason(kept_s: float, believed: float) -> None:
+    assert _kept_s(Accept(move=MOVE, epoch=1, lacks=[], reused=[], attributes={"kept_s": kept_s})) == believed
+
+
+@pytest.mark.parametrize("kept_s", [None, True, "60", 0, -1.0, float("nan"), float("inf")])
+async def test_what_is_no_time_to_keep_a_copy_is_an_error(kept_s: object) -> None:
+    with pytest.raises(UnexpectedError, match="kept_s"):
+        _kept_s(Accept(move=MOVE, epoch=1, lacks=[], reused=[], attributes={"kept_s": kept_s}))

@@ -83,12 +83,13 @@ class HeldBlocks:
         pack, fresh = self._directory / _PACK, self._directory / f"{_PACK}.new"
         rounds = sorted(self._directory.glob("round-*"))
         with fresh.open("wb") as file:
-            if pack.exists():
-                for kept in chunks_of(pack, BLOCK_BYTES):
-                    self._add(file, memoryview(kept))
+            # What came last first: if not all of it finds room, the oldest is of the least use.
             for path in rounds:
                 for block in _blocks_of_round(path):
                     self._add(file, block)
+            if pack.exists():
+                for kept in chunks_of(pack, BLOCK_BYTES):
+                    self._add(file, memoryview(kept))
         fresh.replace(pack)
         for path in rounds:
             path.unlink()

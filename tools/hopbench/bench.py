@@ -151,7 +151,7 @@ class Bench:
                 stack.enter_context(Pgbench(self.client, [SOURCE, TARGET], PGBENCH_SCALE))
             addresses = [f"{host}:{workload.port}" for host in (SOURCE, TARGET)]
             watching = stack.enter_context(Watching(self.client, workload.client, addresses, *workload.asked))
-            mover.ahead()
+            mover.ahead(stage=run.scenario.staged)
             time.sleep(BASELINE_S)  # a span that is measured
             return self._measured(run, mover, watching)
 

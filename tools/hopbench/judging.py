@@ -159,7 +159,8 @@ def _link_busy(rows: Sequence[Row]) -> Iterator[Verdict]:
     for scenario, link, group in _own(rows, *Family):
         if link.mbit_per_s is None or link.rtt_ms != BUSY_RTT_MS:
             continue
-        busy = _median(group, "link_busy")
+        # What is left of pre-copy after staging is too short to tell.
+        busy = _median([row for row in group if not row.staged], "link_busy")
         if BUSY_MBIT[0] <= link.mbit_per_s <= BUSY_MBIT[1] and busy is not None:
             yield _least(f"3-link-busy-{scenario}-{_at(link)}", busy, BUSY_MIN, "share")
 

@@ -65,6 +65,9 @@ class Scenario:
     peers: tuple[str, ...] = ()
     """Rivals that are worth their time here, if they are asked for."""
 
+    staged: bool = False
+    """Whether layers and memory may be sent before the request, as in the paper."""
+
     floor: bool = False
     """Whether the pages that changed are taken down, to know the least that had to cross."""
 
@@ -77,8 +80,8 @@ _SLOW = (Link(20, 50), Link(100, 50))
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("busybox", Family.BUSYBOX, PAPER_LINKS, peers=PEERS),
-    Scenario("vision", Family.VISION, PAPER_LINKS, floor=True, peers=(PODMAN,)),
-    Scenario("vision-quiet", Family.VISION_QUIET, PAPER_LINKS),
+    Scenario("vision", Family.VISION, PAPER_LINKS, staged=True, floor=True, peers=(PODMAN,)),
+    Scenario("vision-quiet", Family.VISION_QUIET, PAPER_LINKS, staged=True),
     *(
         Scenario(
             f"redis-write-{rate}",

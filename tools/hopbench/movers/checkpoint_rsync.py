@@ -75,7 +75,7 @@ class CheckpointRsyncMover:
         self._runc(self._source, "run", "--detach", "--bundle", BUNDLE, NAME)
         wait_until_served(self._source, workload.port)
 
-    def ahead(self) -> None:
+    def ahead(self, *, stage: bool) -> None:
         """Nothing: its first dump and what that costs belong to the move."""
 
     def move(self) -> Moved:

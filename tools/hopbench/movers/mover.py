@@ -47,8 +47,11 @@ class Mover(Protocol):
         :raises LabError: it does not start.
         """
 
-    def ahead(self) -> None:
-        """What is done before the request and while the container serves, as sending memory ahead; often nothing."""
+    def ahead(self, *, stage: bool) -> None:
+        """What is done before the request and while the container serves, often nothing.
+
+        :param stage: whether memory may be sent ahead, by a mover that can.
+        """
 
     def move(self) -> Moved:
         """Move it; from the request to the end.

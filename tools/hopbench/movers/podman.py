@@ -47,7 +47,7 @@ class PodmanMover:
         self._podman(self._source, "run", "--detach", "--name", NAME, "--network", "host", *parent, *options, image)
         wait_until_served(self._source, workload.port)
 
-    def ahead(self) -> None:
+    def ahead(self, *, stage: bool) -> None:
         """Nothing: its ``--pre-checkpoint`` needs soft-dirty tracking, which not every kernel has."""
 
     def move(self) -> Moved:

@@ -30,7 +30,7 @@ class SaveLoadMover:
         self._target.load(workload.service)
         self._source.service(workload.service, name=NAME, options=self._options)
 
-    def ahead(self) -> None:
+    def ahead(self, *, stage: bool) -> None:
         """Nothing."""
 
     def move(self) -> Moved:

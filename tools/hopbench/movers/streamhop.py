@@ -62,10 +62,10 @@ class StreamhopMover:
             if keeper.stdout.readline() != b"ready\n":
                 raise LabError("the program that keeps the dump does not start")
 
-    def ahead(self) -> None:
+    def ahead(self, *, stage: bool) -> None:
         """Stage, if this streamhop can."""
-        self._staged = self._can_stage
-        if self._can_stage:
+        self._staged = stage and self._can_stage
+        if self._staged:
             self._source.exec(["streamhop", "stage", NAME, self._target.name], timeout=STAGE_S_MAX)
 
     def move(self) -> Moved:

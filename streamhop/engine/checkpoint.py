@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from .criu_log import explain_file
-from .criu_when_told import GO, environment, listen
+from .criu_when_told import GO, PAGES_DESCRIPTOR, environment, listen
 
-CRIU_CONFIG = "network-lock skip\n"
-"""The network gate is closed already and stays so; CRIU's own lock would only cost time (half of a small dump's)."""
+CRIU_CONFIG = f"network-lock skip\npage-server\nps-socket {PAGES_DESCRIPTOR}\n"
+"""The network gate is closed already and stays so; CRIU's own lock would only cost time (half of a small dump's). Pages
+go over a socket (:attr:`Checkpoint.pages`) instead of into files: a second copy of all memory costs time and room."""
 
 READY_S_MAX = 30.0
 """How long runc may take, with the container running, until there is nothing left for it to do but to dump."""
@@ -48,7 +49,7 @@ async def checkpoint_in_waiting(
     Established TCP connections are dumped; whether they come back is decided at the restore.
 
     :param runc_root: the state directory of the container's runtime, see :func:`.docker.runc_root`.
-    :param image_dir: gets the images; must exist and be empty.
+    :param image_dir: gets the images but for pages and their pagemaps; must exist and be empty.
     :param work_dir: gets CRIU's log; must exist.
     :param launchers: where :func:`.setup.install_stand_in` was called.
     :raises CheckpointFailed: runc did not come so far.
@@ -77,7 +78,10 @@ async def checkpoint_in_waiting(
 
 
 class Checkpoint:
-    """A dump that waits to be let go: :meth:`run` it once, when the container is paused and its gate closed."""
+    """A dump that waits to be let go: :meth:`run` it once, when the container is paused and its gate closed.
+
+    Somebody has to take :attr:`pages` in another thread meanwhile.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, listener: socket.socket, work_dir: Path) -> None:
         self._process = process
@@ -86,6 +90,12 @@ class Checkpoint:
         self._work_dir = work_dir
         self._ending = asyncio.ensure_future(process.communicate())
         self._stand_in: socket.socket | None = None
+
+    @property
+    def pages(self) -> socket.socket:
+        """Where CRIU sends its pages, by the protocol of its page server; blocking."""
+        assert self._stand_in is not None
+        return self._stand_in
 
     async def waits(self) -> None:
         """Return when CRIU waits for the word.
@@ -98,6 +108,7 @@ class Checkpoint:
             await asyncio.wait(awaited, timeout=READY_S_MAX, return_when=asyncio.FIRST_COMPLETED)
             if connecting.done():
                 self._stand_in = connecting.result()[0]
+                self._stand_in.setblocking(True)
         finally:
             connecting.cancel()
         if self._stand_in is not None:
@@ -114,9 +125,8 @@ class Checkpoint:
 
         :raises CheckpointFailed:
         """
-        assert self._stand_in is not None
         with contextlib.suppress(ConnectionError):  # it has died, which its exit code tells
-            await asyncio.get_running_loop().sock_sendall(self._stand_in, GO)
+            self.pages.sendall(GO)
         output = await self._finish(timeout_s)
         if self._process.returncode:
             raise await self._failure(output)

@@ -4,8 +4,8 @@ runc takes longer to come to the point than CRIU needs for a small container: it
 makes ready. All of that can be done before the container is frozen, or before its images are complete. A directory with
 a launcher named ``criu`` comes first in runc's PATH; runc runs ``criu swrk FD`` and sends its request over that socket.
 A request to dump or to restore waits: the stand-in connects to the socket in the directory that :data:`DIRECTORY` names
-and reads; :data:`GO` lets CRIU begin, anything else, or the end of the connection, ends it. Whatever else is asked goes
-on to the real ``criu`` at once.
+and reads; :data:`GO` lets CRIU begin, anything else, or the end of the connection, ends it. A CRIU that dumps keeps the
+connection as :data:`PAGES_DESCRIPTOR`. Whatever else is asked goes on to the real ``criu`` at once.
 
 Source: CRIU's images/rpc.proto (criu_req: field 1 is the type; 1 = DUMP, 2 = RESTORE); runc's criuSwrk in
 libcontainer/criu_linux.go.
@@ -29,6 +29,11 @@ SOCKET_NAME = "criu.sock"
 
 GO = b"go\n"
 
+PAGES_DESCRIPTOR = 100
+"""What CRIU's option ``ps-socket`` names; above all that runc passes on, below all that CRIU keeps for itself."""
+
+PAGES_ON_THEIR_WAY_BYTES_MAX = 1024 * 1024
+
 LAUNCHER_NAME = "criu"
 
 _LAUNCHER = """\
@@ -38,6 +43,8 @@ exec {python} -IS {module} "$@"
 """
 
 _DUMP, _RESTORE = 1, 2
+_SO_SNDBUFFORCE = 32
+"""socket(7); Python has no name for it."""
 _REQUEST_BYTES = 16
 
 
@@ -117,15 +124,17 @@ def _peek(descriptor: int) -> bytes:
         connection.close()
 
 
-def _is_let_go(directory: str) -> bool:
-    """Say that CRIU waits, by connecting; returns when the word has come."""
+def _let_go(directory: str) -> int:
+    """Say that CRIU waits, by connecting; returns the connection when the word has come, -1 if it is another."""
     import _socket
 
     opened = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         connection.connect(_place(opened))
-        return connection.recv(len(GO)) == GO
+        # Beyond what others may have on their way: root's to say.
+        connection.setsockopt(_socket.SOL_SOCKET, _SO_SNDBUFFORCE, PAGES_ON_THEIR_WAY_BYTES_MAX)
+        return connection.detach() if connection.recv(len(GO)) == GO else -1
     finally:
         connection.close()
         os.close(opened)
@@ -138,8 +147,14 @@ def main() -> None:
     criu = real_criu(rest, own_directory)
     asked = len(arguments) == 2 and arguments[0] == "swrk" and arguments[1].isdigit()
     directory = os.environ.get(DIRECTORY, "")
-    if asked and directory and has_to_wait(_peek(int(arguments[1]))) and not _is_let_go(directory):
-        sys.exit("streamhop does not want it any more")
+    request = _peek(int(arguments[1])) if asked and directory else b""
+    if has_to_wait(request):
+        connection = _let_go(directory)
+        if connection < 0:
+            sys.exit("streamhop does not want it any more")
+        if request[1] == _DUMP:
+            os.dup2(connection, PAGES_DESCRIPTOR)
+        os.close(connection)
     os.execv(criu, [criu, *arguments])  # noqa: S606 - no shell is wanted
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar, cast
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -27,17 +27,38 @@ async def in_worker(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
     return await uninterrupted(asyncio.to_thread(function, *args, **kwargs))
 
 
-async def in_own_thread(function: Callable[[], T]) -> T:
-    """As :func:`in_worker`, for what waits there for something else: it must not take a thread from those who work."""
-    executor = ThreadPoolExecutor(1)
-    try:
-        return await uninterrupted(_in_executor(executor, function))
-    finally:
+class ThreadFeed(Generic[T]):
+    """What an iterator yields, which runs to its end in a thread of its own and waits for nobody here.
+
+    The thread begins at once. To end it early is the iterator's matter; :meth:`ended` has to be awaited in any case.
+    """
+
+    def __init__(self, iterator: Iterator[T]) -> None:
+        self._iterator = iterator
+        self._come: asyncio.Queue[object] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        executor = ThreadPoolExecutor(1)
+        self._running = self._loop.run_in_executor(executor, self._run)
         executor.shutdown(wait=False)
 
+    def _run(self) -> None:
+        try:
+            for item in self._iterator:
+                self._loop.call_soon_threadsafe(self._come.put_nowait, item)
+        finally:
+            self._loop.call_soon_threadsafe(self._come.put_nowait, _END)
 
-async def _in_executor(executor: Executor, function: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(executor, function)
+    async def items(self) -> AsyncIterator[T]:
+        """Yield them as they come; ends with the thread, however that ended."""
+        while (item := await self._come.get()) is not _END:
+            yield cast("T", item)
+
+    async def ended(self) -> None:
+        """Return when the thread has ended, even if the caller is cancelled meanwhile; raises what ended it."""
+        await uninterrupted(self._result())
+
+    async def _result(self) -> None:
+        await self._running
 
 
 async def concluded(work: Coroutine[Any, Any, T]) -> T:

@@ -65,9 +65,6 @@ SILENCE_S_MAX = 1.0
 
 SILENCE_LOOKED_AT_S = 0.1
 
-AHEAD_S_MIN = 0.1
-"""If less than that is left to send, CRIU had better have the processors for itself."""
-
 DUMP_S_MAX = 120.0
 
 FROZEN_GRACE_S = 10.0
@@ -313,13 +310,7 @@ class OutgoingMove:
             processes = await self._means.processes(container.init_pid)
             async with asyncio.TaskGroup() as frozen:
                 frozen.create_task(sender.final_trees(processes))
-                digest = await sender.final_memory(
-                    self._dump(checkpoint),
-                    self._image_dir,
-                    processes,
-                    frozen,
-                    ahead=self._tally.transfer_s > AHEAD_S_MIN,
-                )
+                digest = await sender.final_memory(self._dump(checkpoint), checkpoint.pages, self._image_dir, frozen)
                 await session.send(Prepare(move=self.id, epoch=self.epoch, image_digest=digest))
             self._phase("restore at the target")
             prepared = await dialogue.answer(Prepared)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 
 from streamhop.content.image_layers import ImageDescription, read_layers
-from streamhop.content.memory import FinalImage, MemorySource, RoundStats
+from streamhop.content.memory import BatchSpool, FinalImage, MemorySource, RoundStats, SpooledBatch
 from streamhop.content.trees import TreeScanner, shared_mapped_files
 from streamhop.content.trees.held_blocks import BLOCKS_MAX
 from streamhop.engine.docker import Engine
@@ -16,11 +18,11 @@ from streamhop.engine.host_memory import available_memory_bytes
 from streamhop.engine.processes import ProcessRef
 from streamhop.net import OutgoingStream, PeerSession
 from streamhop.telemetry.events import EventLog
-from streamhop_protocol.errors import LimitError, UnexpectedError
+from streamhop_protocol.errors import LimitError, ProtocolError, UnexpectedError
 from streamhop_protocol.held_pages import HeldPages, decode_held
 from streamhop_protocol.messages import StreamKind
 
-from .concurrency import in_own_thread, in_thread, in_worker
+from .concurrency import ThreadFeed, in_thread, in_worker
 from .precopy import RoundSize
 from .report import Tally
 
@@ -53,13 +55,16 @@ class Sender:
         self._trees_under_way: asyncio.Task[int] | None = None
         self._rounds = 0
         """Of memory, begun so far."""
-        self._frozen_stream: _CountedStream | None = None
+        self._spool: BatchSpool | None = None
+        """Of what is sent while frozen."""
         self._tally = tally
         self._events = events
 
     def close(self) -> None:
         """Give back what was kept; call it when nothing is sent any more. Safe to repeat."""
         self._memory.close()
+        if self._spool is not None:
+            self._spool.close()
 
     # -- one stream ------------------------------------------------------------------------------------------------
 
@@ -179,53 +184,35 @@ class Sender:
         await self._tree_round(0, processes, final=True)
 
     async def final_memory(
-        self,
-        dump: Awaitable[None],
-        image_dir: Path,
-        processes: Sequence[ProcessRef],
-        group: asyncio.TaskGroup,
-        *,
-        ahead: bool,
+        self, dump: Awaitable[None], pages: socket.socket, image_dir: Path, group: asyncio.TaskGroup
     ) -> bytes:
-        """Make the dump, compare it with what was sent, send the difference; returns the image's digest.
+        """Have the dump made and send what of it the target does not hold; returns the image's digest.
 
-        :param dump: makes it, in ``image_dir``.
-        :param processes: of the container, frozen.
-        :param ahead: make one more round while CRIU dumps: that takes CPU from it, and the link need not wait for it.
+        :param dump: makes it, with all but the pages in ``image_dir``.
+        :param pages: where CRIU sends these.
         :param group: owns the sending, which may not have ended yet.
         """
         final = self._memory.final(image_dir)
+        self._spool = BatchSpool(image_dir.parent)
+        # Before CRIU begins: it must find somebody who listens, and be heard out, or it would hang in the processes.
+        changed = ThreadFeed(self._spool.keep(final.take(pages)))
         try:
-            round_read = group.create_task(self._frozen_round(processes)) if ahead else None
-            hashed = group.create_task(in_own_thread(final.take_hashes))
+            group.create_task(self._final_pages(changed))
             await dump
-            await asyncio.to_thread(final.dumped)
-        finally:
+            await changed.ended()
+        except BaseException:
             final.give_up()
-        digest = group.create_task(in_worker(final.digest))
+            with contextlib.suppress(ProtocolError, OSError):  # what failed first is what is told
+                await changed.ended()
+            raise
         files = await self._final_files(final)
         group.create_task(files.finish())
-        group.create_task(self._final_pages(final, [task for task in (round_read, hashed) if task is not None]))
-        return await digest
+        return await in_worker(final.digest)
 
-    async def _frozen_round(self, processes: Sequence[ProcessRef]) -> None:
-        """Send what has changed since the last round; the dump, which is authoritative, will differ in little."""
-        stream = await self._open(StreamKind.MEMORY, "memory", "memory_final", round=self._rounds)
-        self._rounds += 1
-        async for batch in in_thread(self._memory.frozen_round(processes)):
-            await stream.write(batch.data, batch.meta)
-        stream.end()
-        self._frozen_stream = stream
-
-    async def _final_pages(self, final: FinalImage, after: Sequence[asyncio.Task[None]]) -> None:
-        for task in after:
-            await task
+    async def _final_pages(self, changed: ThreadFeed[SpooledBatch]) -> None:
         stream = await self._open(StreamKind.FINAL, "final memory", "memory_final", part="pages", rounds=self._rounds)
-        async for batch in in_thread(final.batches()):
-            await stream.write(batch.data, batch.meta)
-        stream.end()
-        if self._frozen_stream is not None:
-            await self._frozen_stream.finish()
+        async for batch in changed.items():
+            await stream.write(await in_worker(batch.load), batch.meta)
         await stream.finish()
 
     async def _final_files(self, final: FinalImage) -> _CountedStream:

@@ -61,8 +61,18 @@ def test_the_container_stays_and_its_connections_are_dumped() -> None:
 async def test_the_lock_is_left_to_the_gate(runc: Path) -> None:
     _script(runc, 'cat "$CRIU_CONFIG_FILE" > seen')
     await _checkpoint(runc)
-    assert (runc.parent / "seen").read_text() == "network-lock skip\n"
+    assert (runc.parent / "seen").read_text() == "network-lock skip\npage-server\nps-socket 100\n"
     assert list((runc.parent / "work").iterdir()) == []
+
+
+async def test_pages_come_over_the_descriptor_that_criu_is_told_of(runc: Path) -> None:
+    _script(runc, "bash -c 'echo all pages >&100; head -c 4 <&100 > answer'")
+    async with _waiting(runc) as checkpoint:
+        running = asyncio.ensure_future(checkpoint.run(20))
+        assert await asyncio.to_thread(checkpoint.pages.recv, 100) == b"all pages\n"
+        checkpoint.pages.sendall(b"done")
+        await running
+    assert (runc.parent / "answer").read_text() == "done"
 
 
 async def test_criu_does_not_begin_before_it_is_told(runc: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streamhop.handover.concurrency import concluded, in_thread, in_worker, uninterrupted
+from streamhop.handover.concurrency import ThreadFeed, concluded, in_thread, in_worker, uninterrupted
 
 
 async def test_uninterrupted_ends_before_the_cancel_is_raised() -> None:
@@ -101,3 +101,45 @@ async def test_a_cancel_waits_for_the_worker_thread() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert written == [True]
+
+
+async def test_a_feed_runs_ahead_of_who_takes_from_it() -> None:
+    all_made = threading.Event()
+
+    def make() -> Iterator[int]:
+        yield from range(100)
+        all_made.set()
+
+    feed = ThreadFeed(make())
+    assert await asyncio.to_thread(all_made.wait, 5)
+    assert [item async for item in feed.items()] == list(range(100))
+    await feed.ended()
+
+
+async def test_a_feed_that_fails_ends_and_tells_why() -> None:
+    def make() -> Iterator[int]:
+        yield 1
+        raise ValueError("no more")
+
+    feed = ThreadFeed(make())
+    assert [item async for item in feed.items()] == [1]
+    with pytest.raises(ValueError, match="no more"):
+        await feed.ended()
+
+
+async def test_the_end_of_a_feed_is_waited_for_in_spite_of_a_cancel() -> None:
+    go_on = threading.Event()
+
+    def make() -> Iterator[int]:
+        assert go_on.wait(5)
+        yield 1
+
+    feed = ThreadFeed(make())
+    waiting = asyncio.create_task(feed.ended())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

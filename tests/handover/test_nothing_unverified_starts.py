@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from blake3 import blake3
 from content.image_layers_support import SampleImage, layer_tar
-from content.memory.memory_support import PAGE, mm_image, page, write_dump
+from content.memory.memory_support import PAGE, digest_of, mm_image, page, write_dump
 from handover_support import MOVE, POLICY, FakeEngine, host_with
 from support.net_helpers import two_peers
 from support.process_images import WIDE, Images, config
 
 from streamhop.content.image_layers import ImageAssembler
-from streamhop.content.memory import MemorySource, PageStore
+from streamhop.content.memory import PageStore
 from streamhop.content.trees import HeldBlocks
 from streamhop.handover.errors import from_peer
 from streamhop.handover.incoming import IncomingMove
@@ -150,9 +150,7 @@ class Source:
             await self._hear(Ready)
             await self._stream(StreamKind.MEMORY, {"round": 0}, [self._page("memory", EARLY)])
             await self._tree("tree", StreamKind.TREE, {"round": 0})
-            final = MemorySource(1, page_size=PAGE).final(self.dump)
-            final.dumped()
-            digest = final.digest()
+            digest = digest_of(self.dump)
             await self.session.send(Prepare(move=MOVE, epoch=1, image_digest=self._spoilt("PREPARE", digest)))
             await self._tree("final tree", StreamKind.FINAL, {"part": "tree"})
             await self._stream(StreamKind.FINAL, {"part": "pages"}, [self._page("final pages", LATE)])

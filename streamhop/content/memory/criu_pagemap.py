@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from streamhop_protocol.errors import LimitError, MalformedError
 from streamhop_protocol.page_batches import ADDRESS_BITS_MAX
@@ -37,10 +37,6 @@ class PagemapEntry(NamedTuple):
     first: int
     pages: int
     flags: int
-
-
-Runs: TypeAlias = list[tuple[int, int]]
-"""First page and number of pages; ascending, none touches the next."""
 
 
 def pages_file_id(data: bytes) -> int:
@@ -90,17 +86,6 @@ def encode_pagemap(pages_id: int, items: Iterable[PagemapEntry], page_size: int)
         # CRIU reads field 5; field 2 is required by the schema and left 0 by CRIU itself
         _append_record(out, b"\x08" + varint(first * page_size) + b"\x10\x00\x20" + varint(flags) + b"\x28" + count)
     return bytes(out)
-
-
-def merged(items: Iterable[PagemapEntry]) -> Runs:
-    """Ascending entries, with those that touch as one."""
-    runs: Runs = []
-    for first, pages, _ in items:
-        if runs and runs[-1][0] + runs[-1][1] == first:
-            runs[-1] = (runs[-1][0], runs[-1][1] + pages)
-        else:
-            runs.append((first, pages))
-    return runs
 
 
 def _append_record(out: bytearray, record: bytes) -> None:

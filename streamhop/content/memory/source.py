@@ -74,7 +74,6 @@ class MemorySource:
         self._sent = SentPages(page_size, sent_bytes_max)
         self.keeps_sent = True
         """Whether pages are kept to send differences to them: not worth while on a fast link."""
-        self._defer = True
         self._cut = threading.Event()
         self.last_round = RoundStats()
 
@@ -83,17 +82,6 @@ class MemorySource:
 
         Processes and mappings that go away meanwhile are left out. ``last_round`` counts along.
         """
-        yield from self._round(processes, defer=True)
-
-    def frozen_round(self, processes: Sequence[ProcessLike]) -> Iterator[PageBatch]:
-        """The same of processes that are frozen and being dumped, with what was put off.
-
-        CRIU is at work in them, so this too only puts likely content on the target: :meth:`final` decides.
-        """
-        yield from self._round(processes, defer=False)
-
-    def _round(self, processes: Sequence[ProcessLike], *, defer: bool) -> Iterator[PageBatch]:
-        self._defer = defer
         try:
             yield from self._pass_over(processes)
         finally:
@@ -179,7 +167,7 @@ class MemorySource:
         number = int(indices[0]) // GRANULE_PAGES
         slots = indices - number * GRANULE_PAGES
         data = self._buffer[: len(indices) * self._page_size]
-        verdict = self._table.visit(object_name, number, slots, data, defer=self._defer)
+        verdict = self._table.visit(object_name, number, slots, data)
         if verdict is None:
             return
         kinds, encoded = encode(self._sent, object_name, number, slots, verdict, data)

@@ -14,34 +14,35 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from .image_digest import BLOCK_PAGES
+from .image_digest import BLOCK_PAGES, block_digest
 
 GRANULE_PAGES = BLOCK_PAGES
 """Pages that share one entry, visited as the final image's blocks are. Small enough for scattered memory (2.3 KiB an
 entry), large enough that the cost of a visit is hidden behind the hashing of its pages (about 18 bytes a page where
 memory is dense)."""
 
-_ENTRY_BYTES = GRANULE_PAGES * 17 + 400
-"""Hashes, counters and the objects around them."""
+_ENTRY_BYTES = GRANULE_PAGES * 17 + 600
+"""Hashes, counters, a digest and the objects around them."""
 
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Slots: TypeAlias = npt.NDArray[np.int64]
 
 
-NO_HASHES: Hashes = np.zeros((0, 2), dtype=np.uint64)
-
-
 class _Granule:
-    """Hashes as sent (0 = nothing sent), rounds in a row with another content, hashes as last seen if put off."""
+    """Hashes as sent (0 = nothing sent), rounds in a row with another content, hashes as last seen if put off.
 
-    __slots__ = ("changing", "seen", "sent", "streaks")
+    ``whole``: which pages the digest of :mod:`.image_digest` is of, and that digest, if the target holds just that.
+    """
+
+    __slots__ = ("changing", "seen", "sent", "streaks", "whole")
 
     def __init__(self) -> None:
         self.sent: Hashes = np.zeros((GRANULE_PAGES, 2), dtype=np.uint64)
         self.streaks: npt.NDArray[np.uint8] = np.zeros(GRANULE_PAGES, dtype=np.uint8)
         self.changing = False
         self.seen: Hashes | None = None
+        self.whole: tuple[bytes, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +109,14 @@ class SentTable:
                     return
                 granule = self._granules[object_name, number] = _Granule()
             granule.sent[slot : slot + count] = hashes[:count]
+            granule.whole = None
             first, hashes = first + count, hashes[count:]
 
-    def visit(
-        self, object_name: str, number: int, slots: Slots, data: memoryview, *, defer: bool = True
-    ) -> Verdict | None:
+    def visit(self, object_name: str, number: int, slots: Slots, data: memoryview) -> Verdict | None:
         """Judge pages read in a round and take those to send for sent.
 
         :param number: which granule: page index // :data:`GRANULE_PAGES`.
         :param slots: ascending positions inside the granule of the pages in ``data``.
-        :param defer: whether pages may be put off.
         :returns: None if nothing is to be done.
         """
         granule = self._granules.get((object_name, number))
@@ -130,10 +129,15 @@ class SentTable:
         if not differs.any():
             if granule.changing:
                 granule.streaks[slots] = 0
+            if granule.whole is None:
+                granule.whole = _which(slots), block_digest(data)
             return None
-        return self._judge(granule, slots, hashes, differs, defer=defer and self._defer_after > 0)
+        verdict = self._judge(granule, slots, hashes, differs)
+        # So that the dump, of which this digest is taken anyway, need not be looked at page by page.
+        granule.whole = None if verdict.deferred else (_which(slots), block_digest(data))
+        return verdict
 
-    def _judge(self, granule: _Granule, slots: Slots, hashes: Hashes, differs: Mask, *, defer: bool) -> Verdict:
+    def _judge(self, granule: _Granule, slots: Slots, hashes: Hashes, differs: Mask) -> Verdict:
         known = _held(granule.sent[slots])
         # A page counts as still changing only if it differs from its last sight, not just from what was sent
         moving = differs & known
@@ -144,7 +148,7 @@ class SentTable:
         streaks = np.where(moving, np.minimum(streaks, 254) + 1, 0).astype(np.uint8)
         granule.streaks[slots] = streaks
         granule.changing = bool(granule.streaks.any())
-        put_off = moving & (streaks >= self._defer_after) if defer else np.zeros_like(moving)
+        put_off = moving & (streaks >= self._defer_after) if self._defer_after else np.zeros_like(moving)
         self._note_seen(granule, slots, hashes, put_off)
         send = differs & ~put_off
         granule.sent[slots[send]] = hashes[send]
@@ -168,16 +172,17 @@ class SentTable:
             if not granule.seen.any():
                 granule.seen = None
 
-    def hashes(self, data: memoryview) -> Hashes:
-        """What :meth:`compare` judges pages by; one row for each."""
-        return self._hasher.hashes(data)
-
-    def compare(self, object_name: str, number: int, slots: Slots, hashes: Hashes) -> Verdict | None:
+    def compare(self, object_name: str, number: int, slots: Slots, data: memoryview, digest: bytes) -> Verdict | None:
         """Judge pages of the final image. Those to send count as unknown at the target from now on.
 
         That way a move that fails after this sends them again, whatever became of them.
+
+        :param digest: of ``data``, by :func:`.image_digest.block_digest`.
         """
         granule = self._granules.get((object_name, number))
+        if granule is not None and granule.whole == (_which(slots), digest):
+            return None
+        hashes = self._hasher.hashes(data)
         if granule is None:
             differs = np.ones(len(slots), dtype=np.bool_)
             known = np.zeros(len(slots), dtype=np.bool_)
@@ -188,6 +193,7 @@ class SentTable:
                 return None
             known = _held(sent)
             granule.sent[slots[differs]] = 0
+            granule.whole = None
         return Verdict(
             send=differs,
             zero=(hashes == self._hasher.zero).all(axis=1),
@@ -201,6 +207,13 @@ class SentTable:
 def as_hashes(joined: bytes) -> Hashes:
     """Rows out of 16 bytes for each page, as they are on the wire."""
     return np.frombuffer(joined, dtype=np.uint64).reshape(-1, 2)
+
+
+def _which(slots: Slots) -> bytes:
+    """A set of positions, short."""
+    marks = np.zeros(GRANULE_PAGES, dtype=np.bool_)
+    marks[slots] = True
+    return np.packbits(marks).tobytes()
 
 
 def _unequal(left: Hashes, right: Hashes) -> Mask:

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import socket
+import struct
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from streamhop.content.memory import MemorySource
-from streamhop.content.memory.criu_pagemap import IN_PARENT, LAZY, PRESENT, PagemapEntry, encode_pagemap
+from streamhop.content.memory import FinalImage, PageBatch
+from streamhop.content.memory.criu_pagemap import (
+    IN_PARENT,
+    LAZY,
+    PRESENT,
+    PagemapEntry,
+    encode_pagemap,
+    entries,
+    pages_file_id,
+)
+from streamhop.content.memory.image_digest import BLOCK_PAGES, ImageDigest, block_digest
 from streamhop.content.memory.protobuf import fields, varint
 
 PAGE = 4096
@@ -35,10 +47,89 @@ def write_dump(directory: Path, objects: Mapping[str, Pages], other: Mapping[str
 
 
 def digest_of(directory: Path) -> bytes:
-    """The digest of a dump."""
-    image = MemorySource(1, page_size=PAGE).final(directory)
-    image.dumped()
-    return image.digest()
+    """The digest of what :func:`write_dump` has written, straight from its definition."""
+    digest = ImageDigest()
+    for path in sorted(directory.glob("pagemap-*.img")):
+        content = path.read_bytes()
+        found = list(entries(content, PAGE))
+        pages = (directory / f"pages-{pages_file_id(content)}.img").read_bytes()
+        digest.begin_pages(path.name, sum(entry.pages for entry in found))
+        blocks: dict[int, list[bytes]] = {}
+        indices = (index for entry in found for index in range(entry.first, entry.first + entry.pages))
+        for at, index in enumerate(indices):
+            blocks.setdefault(index // BLOCK_PAGES, []).append(pages[at * PAGE : (at + 1) * PAGE])
+        for block in sorted(blocks):
+            digest.add_block(block_digest(b"".join(blocks[block])))
+    names = {path.name for path in directory.glob("*.img") if not path.name.startswith("pages-")}
+    names |= {"descriptors.json"} & {path.name for path in directory.iterdir()}
+    digest.files([directory / name for name in sorted(names)])
+    return digest.digest()
+
+
+class PlayedCriu:
+    """Sends pages as CRIU does, in a thread of its own; hangs up in the end.
+
+    :param header_bytes: 24 up to CRIU 4.1, 32 from 4.2 on.
+    """
+
+    def __init__(self, play: Callable[[PlayedCriu], None], header_bytes: int = 32) -> None:
+        self._layout = {24: "=IIQQ", 32: "=I4xQQQ"}[header_bytes]
+        self._own, self.connection = socket.socketpair()
+        self._own.settimeout(10)
+        self.error: OSError | None = None
+        self._thread = threading.Thread(target=self._run, args=(play,))
+        self._thread.start()
+
+    def _run(self, play: Callable[[PlayedCriu], None]) -> None:
+        try:
+            play(self)
+        except OSError as error:
+            self.error = error
+        finally:
+            self._own.close()
+
+    def join(self) -> None:
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+    def command(self, command: int, pages: int = 0, address: int = 0, number: int = 0) -> None:
+        self._own.sendall(struct.pack(self._layout, command, pages, address, number))
+
+    def raw(self, data: bytes) -> None:
+        self._own.sendall(data)
+
+    def answer(self, size: int) -> bytes:
+        answer = self._own.recv(size, socket.MSG_WAITALL)
+        if len(answer) < size:
+            raise ConnectionResetError("the page server does not answer")
+        return answer
+
+    def open(self, name: str) -> int:
+        kind = 2 if "shmem" in name else 1
+        number = int(name.rpartition("-")[2]) << 8 | kind
+        self.command(4, number=number)
+        assert self.answer(1) == b"\0"
+        return number
+
+    def objects(self, objects: Mapping[str, Pages], *, closes: bool = True) -> None:
+        """A whole dump."""
+        for name, pages in objects.items():
+            number = self.open(name)
+            for first, count, flags in runs_of(pages):
+                self.command(6 | flags << 16, count, first * PAGE, number)
+                self.raw(b"".join(pages[index] for index in range(first, first + count)))
+        if closes:
+            self.command(0x1024)
+            assert self.answer(4) == bytes(4)
+
+
+def take_dump(image: FinalImage, objects: Mapping[str, Pages], header_bytes: int = 32) -> list[PageBatch]:
+    """Let ``image`` take a dump of these objects; what of it has to be sent."""
+    criu = PlayedCriu(lambda own: own.objects(objects), header_bytes)
+    try:
+        return list(image.take(criu.connection))
+    finally:
+        criu.join()
 
 
 def runs_of(pages: Pages) -> list[PagemapEntry]:

@@ -162,17 +162,6 @@ def test_pages_that_change_every_round_are_deferred(victim: Victim) -> None:
     assert reader.last_round.deferred_pages >= 1
 
 
-def test_the_round_while_frozen_sends_what_was_put_off(victim: Victim) -> None:
-    reader = source()
-    for seed in range(4):
-        victim.say("poke", "anonymous", 20, 5000 + seed)
-        list(reader.round([victim.ref]))
-    assert reader.last_round.deferred_pages >= 1
-    held = unpack(list(reader.frozen_round([victim.ref])))
-    assert held[victim.private("anonymous", 20)] == page(5003)
-    assert reader.last_round.deferred_pages == 0
-
-
 def test_a_round_that_is_cut_ends_whole(victim: Victim) -> None:
     reader = source()
     rounds = reader.round([victim.ref])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from memory_support import PAGE, ZERO_PAGE, page
 
+from streamhop.content.memory.image_digest import block_digest
 from streamhop.content.memory.table import GRANULE_PAGES, Hashes, PageHasher, SentTable, Verdict
 
 DEFER_AFTER = 3
@@ -15,12 +16,14 @@ def make_table(bytes_max: int = 1 << 20) -> SentTable:
     return SentTable(PageHasher(99, PAGE), DEFER_AFTER, bytes_max)
 
 
-def hashes(content: bytes) -> Hashes:
-    return PageHasher(99, PAGE).hashes(memoryview(content))
-
-
 def visit(table: SentTable, *pages: bytes, number: int = 0) -> Verdict | None:
     return table.visit("pagemap-1", number, np.arange(len(pages)), memoryview(b"".join(pages)))
+
+
+def compare(table: SentTable, *pages: bytes, number: int = 0, first: int = 0) -> Verdict | None:
+    content = b"".join(pages)
+    slots = np.arange(first, first + len(pages))
+    return table.compare("pagemap-1", number, slots, memoryview(content), block_digest(content))
 
 
 def test_first_sight_is_sent_and_an_unchanged_page_is_not() -> None:
@@ -87,14 +90,14 @@ def test_the_final_comparison_never_puts_off() -> None:
     table = make_table()
     for content in range(5):
         visit(table, page(content), page(1000))
-    verdict = table.compare("pagemap-1", 0, np.arange(2), hashes(page(5) + page(1000)))
+    verdict = compare(table, page(5), page(1000))
     assert verdict is not None
     assert verdict.send.tolist() == [True, False]
-    assert table.compare("pagemap-1", 0, np.arange(1, 2), hashes(page(1000))) is None
+    assert compare(table, page(1000), first=1) is None
 
 
 def test_what_only_the_final_image_has_is_sent() -> None:
-    verdict = make_table().compare("pagemap-7", 3, np.arange(2), hashes(page(1) + ZERO_PAGE))
+    verdict = compare(make_table(), page(1), ZERO_PAGE, number=3)
     assert verdict is not None
     assert verdict.send.tolist() == [True, True]
     assert verdict.zero.tolist() == [False, True]
@@ -104,8 +107,54 @@ def test_what_only_the_final_image_has_is_sent() -> None:
 def test_a_failed_final_stage_leaves_pages_to_be_sent_again() -> None:
     table = make_table()
     visit(table, page(1))
-    table.compare("pagemap-1", 0, np.arange(1), hashes(page(2)))
+    compare(table, page(2))
     assert visit(table, page(1)) is not None
+
+
+class Unhashed(PageHasher):
+    """Counts the pages that it is asked for."""
+
+    pages = 0
+
+    def hashes(self, data: memoryview) -> Hashes:
+        self.pages += len(data) // PAGE
+        return super().hashes(data)
+
+
+def test_a_block_that_did_not_change_is_not_looked_at_page_by_page() -> None:
+    hasher = Unhashed(99, PAGE)
+    table = SentTable(hasher, DEFER_AFTER, 1 << 20)
+    for known in ((page(1), page(2)), (page(3), page(2)), (page(3), page(2))):
+        visit(table, *known)
+    hasher.pages = 0
+    assert compare(table, page(3), page(2)) is None
+    assert hasher.pages == 0
+    assert compare(table, page(3)) is None, "fewer pages than were sent"
+    assert hasher.pages == 1
+    changed = compare(table, page(3), page(4))
+    assert changed is not None
+    assert changed.send.tolist() == [False, True]
+    again = compare(table, page(3), page(2))
+    assert again is not None
+    assert again.send.tolist() == [False, True], "what was sent while frozen counts as unknown"
+
+
+def test_a_block_of_which_a_page_was_put_off_is_looked_at() -> None:
+    table = make_table()
+    for content in range(6):
+        visit(table, page(content), page(1000))
+    verdict = compare(table, page(5), page(1000))
+    assert verdict is not None
+    assert verdict.send.tolist() == [True, False]
+
+
+def test_what_the_target_said_it_holds_is_believed_anew() -> None:
+    table = make_table()
+    visit(table, page(1), page(2))
+    table.learn("pagemap-1", 0, PageHasher(99, PAGE).hashes(memoryview(page(7))))
+    verdict = compare(table, page(1), page(2))
+    assert verdict is not None
+    assert verdict.send.tolist() == [True, False]
 
 
 def test_beyond_its_bound_the_table_leaves_pages_to_the_final_stage() -> None:
@@ -114,7 +163,7 @@ def test_beyond_its_bound_the_table_leaves_pages_to_the_final_stage() -> None:
     assert 0 < sum(sent) < 10
     assert sent == sorted(sent, reverse=True)
     assert table.size_bytes <= 3 * GRANULE_PAGES * 20
-    assert table.compare("pagemap-1", 9, np.arange(1), hashes(page(1))) is not None
+    assert compare(table, page(1), number=9) is not None
 
 
 @pytest.mark.parametrize("seed", [0, (1 << 64) - 1])

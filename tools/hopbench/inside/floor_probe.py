@@ -1,6 +1,8 @@
-"""Compares the kept final dump with what was last sent of each page; prints a :class:`hopbench.figures.Floor` as JSON.
+"""Compares the dump with what was last sent of each page; prints a :class:`hopbench.figures.Floor` as JSON.
 
-Runs in the source host after the move, on what :mod:`.observed_daemon` and :mod:`.dump_keeper` have left.
+Runs in the source host after the move, on what :mod:`.observed_daemon` has left. Only the pages that the daemon sent
+while frozen are looked at: the digest over the whole image, by which the target started, says that the others are what
+it held.
 """
 
 from __future__ import annotations
@@ -10,47 +12,38 @@ import os
 import sys
 from pathlib import Path
 
+import msgpack
+
 from hopbench.floor import ZstdSize, changed_pages
-from streamhop.content.memory.criu_pagemap import entries, pages_file_id
+from streamhop_protocol.page_batches import decode_meta
 
-from .dump_keeper import KEPT
-from .observed_daemon import SHADOW
-
-CHUNK_PAGES = 1024
+from .observed_daemon import FINAL, SHADOW, content_of
 
 
-def measure(kept: Path, shadow: Path, page_bytes: int) -> dict[str, int]:
+def measure(final: Path, shadow: Path, page_bytes: int) -> dict[str, int]:
     """What changed since it was last sent.
 
-    :raises OSError: a part of the dump is missing.
-    :raises MalformedError: it is not what CRIU writes.
+    :raises OSError: what was sent while frozen was not kept.
+    :raises MalformedError: it is not what a daemon sends.
     """
     size = ZstdSize()
-    pagemaps = sorted(kept.glob("pagemap-*.img"))
-    if not pagemaps:
-        raise FileNotFoundError(f"no dump was kept in {kept}")
-    for pagemap in pagemaps:
-        content = pagemap.read_bytes()
-        sent = shadow / pagemap.stem
-        with (
-            (kept / f"pages-{pages_file_id(content)}.img").open("rb") as pages,
-            (sent if sent.exists() else Path(os.devnull)).open("rb") as before,
-        ):
-            for run in entries(content, page_bytes):
-                for first in range(run.first, run.first + run.pages, CHUNK_PAGES):
-                    wanted = min(CHUNK_PAGES, run.first + run.pages - first) * page_bytes
-                    now = pages.read(wanted)
-                    if len(now) < wanted:
-                        raise FileNotFoundError(f"the kept dump ends early: {pagemap.name}")
-                    then = os.pread(before.fileno(), wanted, first * page_bytes)
-                    then += bytes(wanted - len(then))
-                    size.add(changed_pages(memoryview(now), memoryview(then), page_bytes))
+    with final.open("rb") as kept:
+        for meta, data in msgpack.Unpacker(kept, max_buffer_size=0):
+            described = decode_meta(meta, len(data), page_bytes)
+            sent = shadow / described.object_name
+            rest = memoryview(data)
+            with (sent if sent.exists() else Path(os.devnull)).open("rb") as before:
+                for run in described.runs:
+                    now, rest = content_of(run, rest, before.fileno(), page_bytes)
+                    then = os.pread(before.fileno(), len(now), run.first * page_bytes)
+                    then += bytes(len(now) - len(then))
+                    size.add(changed_pages(now, memoryview(then), page_bytes))
     return {"changed_pages": size.pages, "zstd_bytes": size.finish()}
 
 
 def main() -> None:
     """Entry of the program."""
-    sys.stdout.write(json.dumps(measure(KEPT, SHADOW, os.sysconf("SC_PAGE_SIZE"))) + "\n")
+    sys.stdout.write(json.dumps(measure(FINAL, SHADOW, os.sysconf("SC_PAGE_SIZE"))) + "\n")
 
 
 if __name__ == "__main__":

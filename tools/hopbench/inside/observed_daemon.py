@@ -1,24 +1,30 @@
 """The daemon, with a note taken of every page that pre-copy sends. Runs in the source host.
 
 The note (*shadow*) is a sparse file for each memory object, a page at its own index, on the host's ``/run``: a copy of
-what was last sent of each page. It is written by the threads that read memory, before the freeze; the dump and what
-is sent of it while frozen are not touched. The daemon is otherwise what it always is.
+what was last sent of each page. It is written by the threads that read memory, before the freeze. What differs in the
+dump is kept as it is sent, and written to :data:`FINAL` when the move has ended. The daemon is otherwise what it always
+is.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgpack
 import numpy as np
 
 from streamhop.cli import main as streamhop
+from streamhop.content.memory import FinalImage
 from streamhop.content.memory.batching import PageBatch
 from streamhop.content.memory.source import MemorySource, ProcessLike
-from streamhop_protocol.page_batches import XOR, ZERO, decode_meta
+from streamhop_protocol.page_batches import XOR, ZERO, PageRun, decode_meta
 
 SHADOW = Path("/run/hopbench/shadow")
+FINAL = Path("/run/hopbench/final")
+"""Each batch's description and content in msgpack."""
 
 
 class Shadow:
@@ -46,15 +52,8 @@ class Shadow:
             descriptor = self._files[described.object_name] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         rest = memoryview(batch.data)
         for run in described.runs:
-            size = run.pages * self._page_bytes
-            offset = run.first * self._page_bytes
-            content = memoryview(bytes(size))
-            if run.kind != ZERO:
-                content, rest = rest[:size], rest[size:]
-            if run.kind == XOR:
-                before = np.frombuffer(os.pread(descriptor, size, offset), dtype=np.uint8)
-                content = (before ^ np.frombuffer(content, dtype=np.uint8)).data
-            os.pwrite(descriptor, content, offset)
+            content, rest = content_of(run, rest, descriptor, self._page_bytes)
+            os.pwrite(descriptor, content, run.first * self._page_bytes)
 
     def close(self) -> None:
         """Close the files."""
@@ -62,8 +61,58 @@ class Shadow:
             os.close(self._files.popitem()[1])
 
 
+def content_of(run: PageRun, data: memoryview, before: int, page_bytes: int) -> tuple[memoryview, memoryview]:
+    """The pages of a run, and what comes behind them in ``data``.
+
+    :param before: file of what was last sent of the object, each page at its index.
+    """
+    size = run.pages * page_bytes
+    if run.kind == ZERO:
+        return memoryview(bytes(size)), data
+    content, rest = data[:size], data[size:]
+    if run.kind == XOR:
+        old = np.frombuffer(os.pread(before, size, run.first * page_bytes), dtype=np.uint8)
+        content = (old ^ np.frombuffer(content, dtype=np.uint8)).data
+    return content, rest
+
+
+class ObservedFinal(FinalImage):
+    """A dump of which the batches are kept."""
+
+    kept: Sequence[PageBatch] = ()
+
+    def take(self, connection: socket.socket) -> Iterator[PageBatch]:
+        """As the image's own."""
+        self.kept = kept = list[PageBatch]()
+        for batch in super().take(connection):
+            kept.append(batch)
+            yield batch
+
+    def write(self, path: Path) -> None:
+        """Write down what was kept.
+
+        :raises OSError: no room.
+        """
+        with path.open("wb") as file:
+            for batch in self.kept:
+                file.write(msgpack.packb((batch.meta, batch.data)))
+
+
 class ObservedSource(MemorySource):
     """A source whose rounds are noted."""
+
+    _final: ObservedFinal | None = None
+
+    def final(self, image_dir: Path) -> FinalImage:
+        """As the source's own."""
+        self._final = ObservedFinal(image_dir, self._table, self._sent, self._page_size)
+        return self._final
+
+    def close(self) -> None:
+        """As the source's own; it is called when the move has ended."""
+        super().close()
+        if self._final is not None:
+            self._final.write(FINAL)
 
     def round(self, processes: Sequence[ProcessLike]) -> Iterator[PageBatch]:
         """As the source's own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 from hopbench.deployed import ENVIRONMENT, OBSERVED, program
 from hopbench.figures import Floor
@@ -28,7 +28,6 @@ class StreamhopMover:
     def __init__(self, source: Host, target: Host, *, observed: bool) -> None:
         self._source, self._target = source, target
         self._observed = observed
-        self._keeper: subprocess.Popen[bytes] | None = None
         self._staged = False
         with ExitStack() as stack:
             program_name = OBSERVED if observed else "streamhop"
@@ -40,7 +39,6 @@ class StreamhopMover:
 
     def close(self) -> None:
         """End the daemons."""
-        self._end_keeper()
         self._daemons_end.close()
 
     @property
@@ -54,13 +52,6 @@ class StreamhopMover:
         self._source.service(workload.service, name=NAME, options=options)
         if self._observed:
             self._source.exec(["rm", "-rf", "/run/hopbench"])
-            keeper = self._source.popen(
-                program("dump_keeper"), env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
-            self._keeper = keeper
-            assert keeper.stdout is not None
-            if keeper.stdout.readline() != b"ready\n":
-                raise LabError("the program that keeps the dump does not start")
 
     def ahead(self, *, stage: bool) -> None:
         """Stage, if this streamhop can."""
@@ -91,26 +82,15 @@ class StreamhopMover:
     def floor(self) -> Floor | None:
         """What changed since it was last sent, of the last move; ``None`` if it was not observed.
 
-        :raises LabError: the dump was not kept.
+        :raises LabError: what was sent while frozen was not kept.
         """
         if not self._observed:
             return None
-        self._end_keeper()
         from_host = self._source.exec(program("floor_probe"), env=ENVIRONMENT, timeout=300)
         return Floor(**json.loads(from_host.stdout))
 
-    def _end_keeper(self) -> None:
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            with suppress(subprocess.TimeoutExpired):
-                keeper.communicate(timeout=10)
-            if keeper.poll() is None:
-                keeper.kill()
-                keeper.communicate()
-
     def clean(self) -> None:
         """See :class:`.mover.Mover`."""
-        self._end_keeper()
         self._source.exec(["rm", "-rf", "/run/hopbench"])
         for host in (self._source, self._target):
             host.docker("rm", "--force", NAME, check=False)

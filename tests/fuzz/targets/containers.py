@@ -12,7 +12,7 @@ from streamhop.content.container_config import AdmissionPolicy, CreationRequest,
 from streamhop.content.container_config.request import NO_RESTART
 from streamhop.engine.capabilities import parse_version
 from streamhop.handover.manifest import Manifest
-from streamhop.handover.preflight import published_ports
+from streamhop.handover.target_checks import published_ports
 from streamhop_protocol.wirepack import pack, unpack
 
 IMAGE = "sha256:" + "a1" * 32

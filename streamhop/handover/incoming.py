@@ -285,7 +285,9 @@ class IncomingMove:
             directory.mkdir(mode=0o700)
         announced = json.dumps(manifest.descriptors, separators=(",", ":"))
         await asyncio.to_thread(_write_private, self._image_dir / DESCRIPTORS_FILE, announced)
-        await self._unless_start_fails(pending.get_ready(self._image_dir, self._restore_log_dir, self._host.launchers))
+        await self._unless_start_fails(
+            pending.get_ready(self._image_dir, self._restore_log_dir, self._host.launchers, logs=self._host.logs)
+        )
 
     async def _begin_restore(self, pending: PendingRestore) -> None:
         """Let the container's first process be made, and Docker wire its network, while memory is still coming."""

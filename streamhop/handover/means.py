@@ -87,7 +87,7 @@ class Means:
         self, host: Host, container: SourceContainer, image: Path, work: Path
     ) -> AbstractAsyncContextManager[Checkpoint]:
         """See :func:`streamhop.engine.checkpoint.checkpoint_in_waiting`."""
-        return checkpoint_in_waiting(container.id, runc_root(container.runtime), image, work, host.launchers)
+        return checkpoint_in_waiting(container.id, runc_root(container.runtime), image, work, host.launchers, host.logs)
 
     def sender(
         self, session: PeerSession, engine: Engine, seed: int, trees: Mapping[str, Path], tally: Tally, events: EventLog

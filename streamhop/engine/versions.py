@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-_VERSION = re.compile(r"(\d{1,9}(?:\.\d{1,9})+)([A-Za-z0-9.+~:_-]{0,80})")
-_BEFORE = re.compile(r"[-~.]?(alpha|beta|rc|pre|dev)[-.~]?(\d{0,9})", re.IGNORECASE)
+_VERSION = re.compile(r"(\d{1,9}(?:\.\d{1,9})+)([A-Za-z0-9.+~:_-]{0,80})", re.ASCII)
+_BEFORE = re.compile(r"[-~.]?(alpha|beta|rc|pre|dev)[-.~]?(\d{0,9})", re.IGNORECASE | re.ASCII)
 _STAGES = ("dev", "pre", "alpha", "beta", "rc")
 _RELEASED = (len(_STAGES), 0)
 

@@ -13,7 +13,6 @@ _CONFIG = "https://criu.org/Linux_kernel"
 
 HOST_KINDS: Final[Mapping[str, Kind]] = {
     "host.docker-old": Kind("its API lacks what a move asks for", "https://docs.docker.com/reference/api/engine/"),
-    "host.docker-silent": Kind("nothing can be said of a host whose Docker does not answer"),
     "host.runc-missing": Kind("runc dumps and restores containers", "https://github.com/opencontainers/runc"),
     "host.runc-old": Kind("it lacks options that a move needs", "https://github.com/opencontainers/runc"),
     "host.criu-missing": Kind("CRIU dumps and restores processes", CRIU),

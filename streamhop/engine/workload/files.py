@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from streamhop.findings import shown
 
@@ -44,20 +44,39 @@ _FIX_SECRET = "let the application use ordinary memory"  # noqa: S105 - no passw
 _FIX_OTHER = "let the application close it, if it can do without while it is moved"
 
 
-def file_sightings(workload: Workload) -> Iterator[Sighting]:
-    """What descriptors and mappings of all processes are in the way."""
-    held = {
-        descriptor.file.inode
-        for process in workload.processes
-        for descriptor in process.descriptors
-        if descriptor.protocol
-    }
+def file_sightings(workload: Workload, outside: Collection[int]) -> Iterator[Sighting]:
+    """What descriptors and mappings of all processes are in the way.
+
+    :param outside: of :func:`sockets_to_outside`.
+    """
     for process in workload.processes:
         for descriptor in process.descriptors:
             yield from _of_descriptor(process, descriptor)
-            yield from _of_unix_peer(workload, process, descriptor, held)
+            if descriptor.file.inode in outside and _is_unix(descriptor):
+                yield _of_unix_peer(workload, process, descriptor)
         for file in process.mappings:
             yield from _of_mapping(process, file)
+
+
+def sockets_to_outside(workload: Workload) -> frozenset[int]:
+    """Inodes of unix sockets whose other end no process of the container has.
+
+    A socket that is accepted belongs to the network namespace of who connects, wherever the one who accepts is: only
+    who holds it tells. A connection that was made or accepted while descriptors were read may be among them: look again.
+    """
+    sockets = workload.unix_sockets
+    if not sockets or workload.unseen:
+        return frozenset()
+    everybody = [*workload.processes, *workload.beside]
+    held = {
+        descriptor.file.inode for process in everybody for descriptor in process.descriptors if _is_unix(descriptor)
+    }
+    connected = (sockets[inode] for inode in held if inode in sockets)
+    return frozenset(socket.inode for socket in connected if socket.peer and socket.peer not in held)
+
+
+def _is_unix(descriptor: Descriptor) -> bool:
+    return (descriptor.protocol or "").startswith("UNIX")
 
 
 def _of_descriptor(process: Process, descriptor: Descriptor) -> Iterator[Sighting]:
@@ -199,18 +218,15 @@ def _of_mapping(process: Process, file: File) -> Iterator[Sighting]:
         yield from _ghost(process, file, "mapped")
 
 
-def _of_unix_peer(workload: Workload, process: Process, descriptor: Descriptor, held: set[int]) -> Iterator[Sighting]:
-    """A connection whose other end is in no socket of the container's network namespace."""
-    sockets = workload.unix_sockets
-    if not sockets or not (descriptor.protocol or "").startswith("UNIX"):
-        return
-    socket = sockets.get(descriptor.file.inode)
-    if socket is None or not socket.peer or socket.peer in sockets or socket.peer in held:
-        return
-    yield Sighting(
+def _of_unix_peer(workload: Workload, process: Process, descriptor: Descriptor) -> Sighting:
+    sockets = workload.unix_sockets or {}
+    own = sockets.get(descriptor.file.inode)
+    peer = sockets.get(own.peer) if own is not None else None
+    name = next((socket.name for socket in (own, peer) if socket is not None and socket.name), "")
+    return Sighting(
         "workload.unix-peer",
         process,
-        f"a unix socket{f' ({shown(socket.name)})' if socket.name else ''} that is connected to a program outside",
+        f"a unix socket{f' ({shown(name)})' if name else ''} that is connected to a program outside",
         "do not mount sockets of the host into the container (docker.sock, /dev/log, /run), or let the application "
         "close the connection",
         f"descriptor {descriptor.number}",

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 from streamhop.findings import Finding, found, shown
 
-from .files import file_sightings
+from .files import file_sightings, sockets_to_outside
 from .reading import read_workload
 from .sightings import NAMED_MAX, tell
 from .surroundings import surrounding_sightings
@@ -20,16 +20,25 @@ def inspect_workload(init_pid: int, known_mounts: Collection[str]) -> list[Findi
     :param known_mounts: mount points of the container that Docker made from files of the host.
     :returns: findings; none if there is nothing, or if the container is gone.
     """
-    return list(findings_of(read_workload(init_pid, known_mounts)))
+    workload = read_workload(init_pid, known_mounts)
+    outside = sockets_to_outside(workload)
+    if outside:
+        # What was connected or accepted meanwhile is not there any more, or is held by somebody now.
+        outside &= sockets_to_outside(read_workload(init_pid, known_mounts))
+    return list(findings_of(workload, outside))
 
 
-def findings_of(workload: Workload) -> Iterator[Finding]:
-    """The same of what was read; pure."""
-    yield from tell(file_sightings(workload))
+def findings_of(workload: Workload, outside: Collection[int]) -> Iterator[Finding]:
+    """The same of what was read; pure.
+
+    :param outside: sockets that are connected to somebody outside.
+    """
+    yield from tell(file_sightings(workload, outside))
     yield from tell(surrounding_sightings(workload))
     if workload.beside:
         first, more = workload.beside[:NAMED_MAX], len(workload.beside) - NAMED_MAX
-        names = ", ".join(map(shown, first)) + (f" and {more} more" if more > 0 else "")
+        names = ", ".join(f"{process.pid} ({shown(process.name)})" for process in first)
+        names += f" and {more} more" if more > 0 else ""
         yield found(
             "workload.exec",
             f"started beside the container's first process (docker exec), not moved with it: process {names}",

@@ -160,6 +160,13 @@ def unix_answer(reply: bytes) -> tuple[list[UnixSocket], int | None]:
     return found, None
 
 
+def _socket_name(name: bytes) -> str:
+    """A path, which may have a zero byte behind it, or with ``@`` before it an abstract name (unix(7))."""
+    abstract = name.startswith(b"\0")
+    text = name.strip(b"\0").replace(b"\0", b"@").decode("utf-8", "replace")
+    return f"@{text}" if abstract and text else text
+
+
 def _unix_socket(body: bytes) -> UnixSocket:
     inode = _UNIX_MESSAGE.unpack_from(body)[4]
     peer, name = 0, b""
@@ -172,4 +179,4 @@ def _unix_socket(body: bytes) -> UnixSocket:
         elif kind == _ATTRIBUTE_NAME:
             name = value
         offset += max(4, (length + 3) & ~3)
-    return UnixSocket(inode, peer, name.replace(b"\0", b"@").decode("utf-8", "replace"))
+    return UnixSocket(inode, peer, _socket_name(name))

@@ -54,10 +54,16 @@ def read_workload(init_pid: int, known_mounts: Collection[str]) -> Workload:
     reader = _Reader()
     dumped = set(descendants(init_pid))
     refs = container_pids(init_pid)
-    processes = [process for ref in refs if ref.host_pid in dumped and (process := reader.process(ref)) is not None]
-    beside = [f"{ref.ns_pid} ({reader.name(ref.host_pid)})" for ref in refs if ref.host_pid not in dumped]
+    processes = [process for ref in refs if (process := reader.process(ref)) is not None]
+    # After the descriptors: a socket that is connected is then in the hands of whoever has accepted it.
     sockets = reader.unix_sockets(init_pid)
-    return Workload(processes, beside, sockets, frozenset(known_mounts), tuple(reader.unseen))
+    return Workload(
+        [process for process in processes if process.host_pid in dumped],
+        [process for process in processes if process.host_pid not in dumped],
+        sockets,
+        frozenset(known_mounts),
+        tuple(reader.unseen),
+    )
 
 
 class _Reader:
@@ -87,10 +93,6 @@ class _Reader:
             mappings=tuple(self._mappings_of(place)),
             mounts=self._mounts_of(place, namespaces.get("mnt", 0)),
         )
-
-    def name(self, host_pid: int) -> str:
-        """What a process calls itself; ``?`` if it is gone."""
-        return self._text(PROC / str(host_pid) / "comm").strip() or "?"
 
     def _tracer_of_threads(self, place: Path) -> int:
         for thread in self._entries(place / "task"):

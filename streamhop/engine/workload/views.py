@@ -75,8 +75,8 @@ class Workload:
     processes: Sequence[Process]
     """Those that a dump takes along; the first one in front, unless it is gone."""
 
-    beside: Sequence[str] = ()
-    """Names of processes in the container that no dump takes along."""
+    beside: Sequence[Process] = ()
+    """Processes in the container that no dump takes along."""
 
     unix_sockets: Mapping[int, UnixSocket] | None = field(default_factory=dict)
     """Unix sockets of the container's network namespace by inode; None if they could not be asked for."""

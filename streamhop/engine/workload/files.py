@@ -62,7 +62,7 @@ def sockets_to_outside(workload: Workload) -> frozenset[int]:
     """Inodes of unix sockets whose other end no process of the container has.
 
     A socket that is accepted belongs to the network namespace of who connects, wherever the one who accepts is: only
-    who holds it tells. A connection that was made or accepted while descriptors were read may be among them: look again.
+    who holds it tells. What was connected or accepted while descriptors were read may be among them: look again.
     """
     sockets = workload.unix_sockets
     if not sockets or workload.unseen:

@@ -61,7 +61,8 @@ def test_io_uring() -> None:
     if trial < 0:
         pytest.fail(f"this kernel has no io_uring to test with: {os.strerror(ctypes.get_errno())}")
     os.close(trial)
-    code = f"fd = ctypes.CDLL(None).syscall({IO_URING_SETUP}, 4, ctypes.create_string_buffer(256)); ring = mmap.mmap(fd, 4096)"
+    setup = f"fd = ctypes.CDLL(None).syscall({IO_URING_SETUP}, 4, ctypes.create_string_buffer(256))"
+    code = f"{setup}; ring = mmap.mmap(fd, 4096)"
     with program(code) as pid:
         reasons = [f.reason for f in inspect_workload(pid, ()) if f.id == "workload.io-uring"]
     assert any("descriptor" in reason and "mapped" in reason for reason in reasons)
@@ -122,7 +123,8 @@ def test_a_traced_process() -> None:
 def test_a_nested_namespace() -> None:
     with program("assert ctypes.CDLL(None).unshare(0x4000000) == 0\nif os.fork() == 0: time.sleep(60)") as pid:
         assert found(pid) == {}, "its first process is in it, too"
-    code = "r, w = os.pipe()\nif os.fork() == 0:\n    assert ctypes.CDLL(None).unshare(0x4000000) == 0; os.write(w, b'x'); time.sleep(60)\nos.read(r, 1)"
+    child = "assert ctypes.CDLL(None).unshare(0x4000000) == 0; os.write(w, b'x'); time.sleep(60)"
+    code = f"r, w = os.pipe()\nif os.fork() == 0:\n    {child}\nos.read(r, 1)"
     with program(code) as pid:
         try:
             assert "UTS namespace" in found(pid)["workload.namespace"]
@@ -188,10 +190,10 @@ def test_ten_thousand_descriptors_take_little_time() -> None:
 
 
 def test_nothing_is_left_open() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     with program("a = socket.socketpair()") as pid:
         inspect_workload(pid, ())
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_shared_mapping_of_memory_is_ordinary() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from streamhop.findings import Finding, refusing, told
 from streamhop.peering import NoAddressError, NotPairedError, PeerTarget
+from streamhop_protocol.errors import ProtocolError
 
 from .concurrency import concluded
 from .dialogue import Dialogue
@@ -155,6 +156,10 @@ async def _ask_peer(host: Host, peer: PeerTarget, container: SourceContainer) ->
         cause = first_failure(error)
         if not isinstance(cause, EXPECTED):
             raise
+        if isinstance(cause, ProtocolError):
+            raise MoveError(
+                f"what {peer.name} answers is not understood: {cause}", "do both hosts run the same version?"
+            ) from error
         raise as_move_error(cause) from error
     finally:
         await concluded(session.close())

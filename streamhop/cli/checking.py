@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from .asking import PIPED_CHARACTERS_MAX, ask, complain, format_option
@@ -57,7 +57,7 @@ def check(client: ControlClient, container: str, peer: str, form: str) -> None:
     sys.exit(result["exit_code"])
 
 
-def check_lines(result: dict[str, Any]) -> Iterator[Text | Padding]:
+def check_lines(result: dict[str, Any]) -> Iterator[Text | Table]:
     """The result for a person: findings that refuse, then those that warn, then what comes of it."""
     findings = sorted(result["findings"], key=lambda finding: finding["severity"] != "refuses")
     yield Text.assemble(
@@ -71,17 +71,25 @@ def check_lines(result: dict[str, Any]) -> Iterator[Text | Padding]:
     yield _verdict(result, findings)
 
 
-def _finding_lines(finding: dict[str, Any]) -> Iterator[Text | Padding]:
+def _finding_lines(finding: dict[str, Any]) -> Iterator[Text | Table]:
     severity = finding["severity"]
     yield Text.assemble(
         (printable(severity), _STYLES.get(severity, "bold")),
         (f"  {printable(finding['id'])}, {printable(finding['side'])} {printable(finding['host'])}", "dim"),
     )
-    yield Padding(Text(printable(finding["what"])), (0, 0, 0, _INDENT))
+    yield _indented("", printable(finding["what"]))
     for field, label in _LABELS:
         if finding[field]:
-            text = Text.assemble((f"{label:{_LABEL_WIDTH}}", "bold"), printable(finding[field]))
-            yield Padding(text, (0, 0, 0, _INDENT))
+            yield _indented(f"{label:{_LABEL_WIDTH}}", printable(finding[field]))
+
+
+def _indented(label: str, text: str) -> Table:
+    """A line below a finding; where it is wrapped it goes on below itself, not below its label."""
+    grid = Table.grid(padding=0)
+    grid.add_column(width=_INDENT + len(label))
+    grid.add_column(overflow="fold")
+    grid.add_row(Text(" " * _INDENT + label, "bold"), Text(text))
+    return grid
 
 
 def _verdict(result: dict[str, Any], findings: Sequence[dict[str, Any]]) -> Text:

@@ -23,6 +23,9 @@ ring = libc.syscall(425, 8, ctypes.create_string_buffer(256))
 assert ring >= 0, ctypes.get_errno()
 memory = mmap.mmap(ring, 4096)
 """
+TUN = "/dev/test-preflight-tun"
+"""A host of the lab has few devices; this one is made."""
+
 DEVICE = "device = open('/dev/net/tun', 'r+b', buffering=0)\n"
 DOCKER_SOCKET = """
 import socket
@@ -59,8 +62,10 @@ def here(classic: Edges) -> Iterator[Edges]:
     classic.remove_containers()
     for edge in (classic.a, classic.b):
         edge.host.load("python")
+    classic.a.host.exec(["mknod", TUN, "c", "10", "200"])
     yield classic
     classic.remove_containers()
+    classic.a.host.exec(["rm", TUN])
 
 
 def run(edges: Edges, name: str, program: str, *options: str) -> Likeness:
@@ -81,7 +86,7 @@ CASES = {
     ),
     "device": (
         DEVICE,
-        ["--device", "/dev/net/tun"],
+        ["--device", f"{TUN}:/dev/net/tun"],
         {"container.device", "workload.device"},
         {"policy.device"},
     ),

@@ -22,7 +22,8 @@ from streamhop.control.peering import PeeringApi
 from streamhop.engine.capabilities import HostCapabilities
 from streamhop.findings import Finding, Severity
 from streamhop.handover import inquiries, operations
-from streamhop.handover.errors import InDoubtError, RefusedError
+from streamhop.handover.checking import CheckResult
+from streamhop.handover.errors import InDoubtError, RefusedError, UnreachableError
 from streamhop.handover.host import Host, kept_content
 from streamhop.handover.journal import Journal
 from streamhop.handover.moves import Moves
@@ -134,6 +135,9 @@ def test_results() -> None:
     check_snapshot("result_moved", moved)
     check_snapshot("result_moved_without_figures", report_without_figures(("web", "web2"), "edge-a", "edge-b"))
     check_snapshot("result_failed", RefusedError.of_several([FOUND, FOUND]).as_json())
+    lost = UnreachableError("nobody answers")
+    check_snapshot("check", CheckResult("web", "edge-a", "edge-b", [FOUND], [FOUND]).as_json())
+    check_snapshot("check_without_peer", CheckResult("web", "edge-a", "edge-b", [], [], lost).as_json())
     check_snapshot("result_in_doubt", InDoubtError("GO was sent").as_json())
 
 

@@ -13,8 +13,9 @@ from handover_support import host_with, written
 from streamhop.engine.docker import EngineError, NotFound
 from streamhop.handover.errors import InDoubtError, MoveError, NotRunningError, PreflightError, StillFrozenError
 from streamhop.handover.journal import Journal
-from streamhop.handover.preflight import _network_objection, check_still_runs, find_container
+from streamhop.handover.preflight import check_still_runs, find_container
 from streamhop.handover.states import Role, State
+from streamhop.handover.target_checks import _network_objection
 
 
 class FakeEngine:

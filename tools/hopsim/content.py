@@ -21,6 +21,7 @@ from streamhop.handover.manifest import Manifest
 from streamhop.handover.means import Intake, Means
 from streamhop.handover.precopy import RoundSize
 from streamhop.handover.preflight import SourceContainer
+from streamhop.handover.surroundings import DEFAULT, Surroundings
 from streamhop.handover.target_policy import TargetPolicy
 from streamhop_protocol.errors import IntegrityError
 
@@ -84,7 +85,9 @@ class SimulatedMeans(Means):
         self._faults = faults
         """``dump``: the next dump fails. ``corrupt``: the next image arrives as another."""
 
-    async def check_as_source(self, host: Host, found: dict[str, Any], new_name: str | None) -> SourceContainer:
+    async def check_as_source(
+        self, host: Host, found: dict[str, Any], new_name: str | None, wishes: Surroundings = DEFAULT
+    ) -> SourceContainer:
         await self._step("preflight")
         name = found["Name"].removeprefix("/")
         policy = found["HostConfig"]["RestartPolicy"]

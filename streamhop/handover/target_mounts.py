@@ -142,7 +142,8 @@ async def remove_mounts(host: Host, record: Record) -> None:
         await _remove_volume(host.engine, str(name), record.move.hex())
     filled = record.details.get(BINDS_FILLED)
     for path, made in filled.items() if isinstance(filled, Mapping) else ():
-        with contextlib.suppress(FileNotFoundError):
+        # What is a link by now is nothing that was made here.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             await in_worker(_empty, path, remove=bool(made))
 
 

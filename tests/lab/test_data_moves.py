@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -12,6 +11,7 @@ from hoplab.edge import CONFIG
 from hoplab.processes import wait_for
 
 from .conftest import Edges
+from .test_failures_leave_the_source import criu_that_refuses
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 
@@ -42,23 +42,8 @@ def volumes(host: Host) -> list[str]:
     return sorted(host.docker("volume", "ls", "--quiet").split())
 
 
-def networks(host: Host) -> set[str]:
-    return set(host.docker("network", "ls", "--format", "{{.Name}}").split())
-
-
 def query(host: Host, text: str) -> str:
     return host.docker("exec", "postgres", "psql", "-U", "postgres", "-h", "127.0.0.1", "-Atc", text)
-
-
-@contextmanager
-def unable_to_restore(host: Host) -> Iterator[None]:
-    """CRIU fails there, so that a move ends when all is made and sent."""
-    criu = host.docker_free_exec("command -v criu") if hasattr(host, "docker_free_exec") else "/usr/sbin/criu"
-    host.exec(f"mv {criu} {criu}.away && printf '#!/bin/sh\\nexit 1\\n' > {criu} && chmod 755 {criu}")
-    try:
-        yield
-    finally:
-        host.exec(f"mv {criu}.away {criu}")
 
 
 def test_postgres_goes_there_and_back_with_its_volume(willing: Edges) -> None:
@@ -88,3 +73,82 @@ def test_postgres_goes_there_and_back_with_its_volume(willing: Edges) -> None:
         "PostgreSQL reads its volume again",
         20.0,
     )
+
+
+def run(host: Host, name: str, *options: str) -> None:
+    host.load("python")
+    host.docker("run", "--detach", "--name", name, *options, *SLEEP)
+
+
+def test_a_move_that_fails_leaves_no_volume_network_or_directory(willing: Edges) -> None:
+    """P16, P3: all was there, made and filled, when the restore failed."""
+    a, b = willing.a.host, willing.b.host
+    b.load("python")
+    a.docker("network", "create", "--subnet", "172.28.0.0/16", "shop")
+    a.exec("mkdir -p /srv/data/files && echo here > /srv/data/files/one")
+    b.exec("mkdir -p /srv/data")
+    mounts = ("--volume", "named:/named", "--volume", "/unnamed", "--volume", "/srv/data/files:/files")
+    run(a, "rich", "--network", "shop", *mounts)
+    a.docker("exec", "rich", "sh", "-c", "echo x > /named/x; echo y > /unnamed/y")
+    before = willing.inventory()
+    with criu_that_refuses(b):
+        failed = willing.a.migrate("rich", "edge-b", "--bind", "copy")
+    assert failed.exit_code == 1, failed.remarks
+    assert willing.inventory() == before
+    assert b.exec("ls /srv/data").stdout == ""
+    assert a.docker("exec", "rich", "cat", "/named/x", "/unnamed/y", "/files/one").split() == ["x", "y", "here"]
+
+
+def test_all_that_is_around_it_goes_with_a_container(willing: Edges) -> None:
+    a, b = willing.a.host, willing.b.host
+    for name, subnet in (("shop", "172.28.0.0/16"), ("back", "172.29.0.0/24")):
+        a.docker("network", "create", "--subnet", subnet, name)
+    a.exec("mkdir -p /srv/data/files/deep && echo here > /srv/data/files/deep/one")
+    b.exec("mkdir -p /srv/data")
+    binds = ("--volume", "/srv/data/files:/files", "--volume", "/unnamed", "--volume", "named:/named:ro")
+    addresses = ("--network", "shop", "--ip", "172.28.0.77", "--network-alias", "till", "--publish", "8080:80")
+    a.load("python")
+    a.docker("create", "--name", "rich", *addresses, *binds, *SLEEP)
+    a.docker("network", "connect", "--ip", "172.29.0.5", "back", "rich")
+    a.docker("start", "rich")
+    a.docker("exec", "rich", "sh", "-c", "echo y > /unnamed/y; sleep 1000 < /files/deep/one &")
+    busy = b.popen(["python3", "-c", "import socket, time; socket.create_server(('', 8080)); time.sleep(600)"])
+    try:
+        wait_for(lambda: ":1F90 " in b.exec("cat /proc/net/tcp").stdout, "the port is taken", 10.0)
+        refused = willing.a.migrate("rich", "edge-b")
+        assert refused.exit_code == 12, refused.remarks
+        assert "--bind copy" in refused.remarks
+        refused = willing.a.migrate("rich", "edge-b", "--bind", "copy")
+        assert refused.exit_code == 13, refused.remarks
+        assert "--publish" in refused.remarks
+        options = ("--bind", "copy", "--bind-map", "/srv/data/files:/srv/data/moved", "--publish", "18080:80")
+        moved = willing.a.migrate("rich", "edge-b", *options)
+    finally:
+        busy.kill()
+        busy.wait()
+    assert moved.exit_code == 0, moved.remarks + willing.b.log()[-3000:]
+    assert b.docker("exec", "rich", "cat", "/unnamed/y", "/files/deep/one").split() == ["y", "here"]
+    assert b.exec("cat /srv/data/moved/deep/one").stdout == "here\n"
+    found = json.loads(b.docker("inspect", "rich"))[0]
+    ends = found["NetworkSettings"]["Networks"]
+    assert {name: end["IPAddress"] for name, end in ends.items()} == {"shop": "172.28.0.77", "back": "172.29.0.5"}
+    assert "till" in ends["shop"]["Aliases"]
+    assert found["HostConfig"]["PortBindings"] == {"80/tcp": [{"HostIp": "", "HostPort": "18080"}]}
+    assert {mount["Destination"]: mount["RW"] for mount in found["Mounts"]} == {
+        "/files": True,
+        "/unnamed": True,
+        "/named": False,
+    }
+    wait_for(lambda: volumes(a) == [], "the volumes are gone at the source", 20.0)
+    assert a.exec("cat /srv/data/files/deep/one").stdout == "here\n"
+
+
+def test_what_the_policy_does_not_name_is_not_bound(edges: Edges) -> None:
+    """P12: with a policy that says nothing."""
+    edges.a.host.exec("mkdir -p /srv/data")
+    run(edges.a.host, "bound", "--volume", "/srv/data:/mnt")
+    before = edges.inventory()
+    for option in ("copy", "expect"):
+        refused = edges.a.migrate("bound", "edge-b", "--bind", option)
+        assert (refused.exit_code, "binds = " in refused.remarks) == (13, True), refused.remarks
+    assert edges.inventory() == before

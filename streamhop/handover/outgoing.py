@@ -40,6 +40,7 @@ from .errors import (
     NoConvergenceError,
     UnreachableError,
 )
+from .freezing import freeze_to_dump
 from .host import Host, MoveJournal
 from .means import Means
 from .offering import offer
@@ -52,7 +53,7 @@ from .report import Tally
 from .retreating import Retreat
 from .sending import Sender
 from .settling_here import remove_tree
-from .source_actions import forbid_restart, freeze, remove_moved, stays_frozen
+from .source_actions import forbid_restart, remove_moved, stays_frozen
 from .states import RUNS_THERE, Role, State
 
 log = logging.getLogger("streamhop.handover")
@@ -300,17 +301,19 @@ class OutgoingMove:
         if container.restart_policy.get("Name") not in (None, "", "no"):
             # Before the freeze: a host that goes down must not start it by itself, it may be claimed at the target.
             await uninterrupted(forbid_restart(engine, container.id))
-        self._phase("freeze")
-        self._retreat.frozen_at = time.monotonic()
-        async with self._frozen_no_longer_than_bearable(), asyncio.TaskGroup() as group:
+        self._events.emit("phase", phase="freeze")
+        async with self._frozen_no_longer_than_bearable() as limit, asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch_silence(session))
-            # Not cut short: a pause that Docker is still about could take effect after the thaw.
             async with self._brake.released():
-                if not await uninterrupted(freeze(engine, container.id, container.init_pid)):
+                processes = await freeze_to_dump(
+                    engine, container, self._means, self._events, functools.partial(self._note_freeze, limit)
+                )
+                if processes is None:
                     await self._journal.note(paused_by_others=True)
                     raise paused_by_others()
+            # Attempts before the one that holds are pre-copy: the container went on.
+            self._tally.timeline.mark("freeze", self._retreat.frozen_at)
             self._phase("dump")
-            processes = await self._means.processes(container.init_pid)
             async with asyncio.TaskGroup() as frozen:
                 frozen.create_task(sender.final_trees(processes))
                 digest = await sender.final_memory(
@@ -335,14 +338,24 @@ class OutgoingMove:
         await checkpoint.run(DUMP_S_MAX)
         self._phase("final difference")
 
+    @property
+    def _bearable_s(self) -> float:
+        """How long the container may stay frozen until the target is prepared."""
+        return FROZEN_GRACE_S + FROZEN_PREDICTIONS_MAX * (self._tally.predicted_downtime_s or 0.0)
+
+    def _note_freeze(self, limit: asyncio.Timeout, frozen: bool) -> None:
+        """The container is about to be frozen, or to go on for a moment: only a freeze that holds is downtime."""
+        if frozen:
+            self._retreat.frozen_at = time.monotonic()
+        limit.reschedule(asyncio.get_running_loop().time() + self._bearable_s if frozen else None)
+
     @asynccontextmanager
-    async def _frozen_no_longer_than_bearable(self) -> AsyncIterator[None]:
+    async def _frozen_no_longer_than_bearable(self) -> AsyncIterator[asyncio.Timeout]:
         """A target that answers but does not get ready must not hold the container for ever."""
-        predicted_s = self._tally.predicted_downtime_s or 0.0
-        limit_s = FROZEN_GRACE_S + FROZEN_PREDICTIONS_MAX * predicted_s
+        predicted_s, limit_s = self._tally.predicted_downtime_s or 0.0, self._bearable_s
         try:
             async with asyncio.timeout(limit_s) as limit:
-                yield
+                yield limit
         except TimeoutError:
             if not limit.expired():
                 raise

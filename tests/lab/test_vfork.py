@@ -16,14 +16,15 @@ STATES = "ps -o state= --ppid $(docker inspect --format '{{.State.Pid}}' parent)
 
 PROGRAM = """
 import os
+opening = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)] * 1000
 started = 0
 while True:
-    os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+    os.waitpid(os.posix_spawn("/bin/true", ["true"], {}, file_actions=opening), 0)
     started += 1
     if started % 100 == 0:
         print(started, flush=True)
 """
-"""posix_spawn() is a vfork; nothing else is done."""
+"""posix_spawn() is a vfork, which lasts until all is opened: so about every other freeze meets one."""
 
 
 def test_a_container_that_does_nothing_but_vfork_moves_each_time(classic_edges: Edges) -> None:
@@ -39,7 +40,7 @@ def test_a_container_that_does_nothing_but_vfork_moves_each_time(classic_edges: 
         again += moved.remarks.count("in the middle of a vfork")
         phases = [phase["phase"] for phase in moved.report["timeline"]]
         assert phases.count("freeze") == 1
-        print(moved.report["downtime_s"], moved.remarks.count("vfork"), moved.report["timeline"])  # noqa: T201
+        print(moved.remarks.count("in the middle of a vfork"), moved.report["downtime_s"])  # noqa: T201
         here, there = there, here
     assert again > 0, "no move has met a vfork: this test has shown nothing"
 

@@ -37,7 +37,11 @@ _WHERE = {
 @click.command()
 @click.argument("container")
 @click.argument("peer", metavar="PEER[:NEWNAME]")
-@click.option("--max-downtime", type=Duration(), help="Freeze when the prediction is below. [default: 500ms]")
+@click.option(
+    "--max-downtime",
+    type=Duration(),
+    help="Freeze when the prediction is below; keep to it. [default: 500ms is aimed at]",
+)
 @click.option(
     "--max-rounds", type=click.IntRange(1, 100), help="Most rounds of pre-copy. [default: 8; 40 with --auto-converge]"
 )

@@ -160,6 +160,7 @@ class Simulation:
         other = self.machines[TARGET if owner.name == SOURCE else SOURCE]
         name = next(iter(owner.docker.containers.values())).name
         before = len(self.operations)
+        self.downtime_s_max = None
         self._start_move(owner.name, other.name, None, name)
         self._until(lambda: any(operation.result for operation in self.operations[before:]), REST_S_MAX)
         results = [operation.result for operation in self.operations[before:]]

@@ -11,7 +11,7 @@ from typing import Any
 from .codecs import Codec, check_codec, check_packed_bytes
 from .connection import Received
 from .errors import FlowError, LimitError, MalformedError, UnexpectedError
-from .limits import REORDER_FRAMES_MAX
+from .limits import META_BYTES_MAX, REORDER_FRAMES_MAX
 from .messages import StreamKind
 from .signals import Data, End, Open
 from .windows import ReceiveWindow, frame_cost_bytes
@@ -107,7 +107,10 @@ class ReceiveSide:
         if isinstance(body, Data):
             stream.window.received(frame_cost_bytes(received.wire_bytes))
             if body.meta is not None:
-                received = replace(received, body=replace(body, meta=pack(body.meta)))
+                packed = pack(body.meta)
+                if len(packed) > META_BYTES_MAX:
+                    raise LimitError(f"meta of {len(packed)} bytes, at most {META_BYTES_MAX} allowed")
+                received = replace(received, body=replace(body, meta=packed))
         if seq < stream.next_seq or seq in stream.waiting:
             raise UnexpectedError(f"frame {seq} of stream {stream.id} came twice")
         if seq >= stream.next_seq + REORDER_FRAMES_MAX:

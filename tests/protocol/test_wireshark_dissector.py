@@ -1,0 +1,225 @@
+"""The Wireshark dissector, a second decoder that shares no code with the first, says what the golden frames say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.captures import Capture, TcpConnection
+from support.tshark import Shown, dissect
+
+from streamhop_protocol.codecs import Codec
+from streamhop_protocol.connection import decode_frame, encode_body
+from streamhop_protocol.frames import PREAMBLE, FrameReader
+from streamhop_protocol.signals import Data, End, Hello, Join, Joined, Open, Welcome
+from vector_frames import data_frame
+
+VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
+SESSION, TOKEN = bytes(range(16)), bytes(range(32, 64))
+HANDSHAKE = {
+    "control": (Hello("edge-a", 1, 1, 1, 32), Welcome("edge-b", 1, SESSION, TOKEN, 32)),
+    "payload": (Join(SESSION, TOKEN), Joined()),
+}
+
+
+def load(name: str) -> list[dict[str, Any]]:
+    rows = json.loads((VECTORS / name).read_text(encoding="utf-8"))
+    assert isinstance(rows, list)
+    return rows
+
+
+def begin(connection: TcpConnection, phase: str, session: bytes = SESSION) -> None:
+    """Bring a connection into a phase, but for what the side that is in it would receive next."""
+    if phase == "await first":
+        connection.send("dialer", PREAMBLE)
+        return
+    kind = "control" if phase in ("control", "await welcome") else "payload"
+    hello: Any = Hello("edge-a", 1, 1, 1, 32) if kind == "control" else Join(session, TOKEN)
+    connection.send("dialer", PREAMBLE + encode_body(hello))
+    connection.send("acceptor", PREAMBLE)
+    if phase == kind:
+        answer = Welcome("edge-b", 1, session, TOKEN, 32) if kind == "control" else Joined()
+        connection.send("acceptor", encode_body(answer))
+
+
+def sender(row: dict[str, Any]) -> str:
+    """Who sends the frame of a row: whom the phase and the parity of stream 1 leave."""
+    about_a_stream = bytes.fromhex(row["hex"])[6] in (0x13, 0x14)
+    acceptor = row["phase"].startswith("await ") and row["phase"] != "await first"
+    return "acceptor" if acceptor or (row["phase"] == "control" and about_a_stream) else "dialer"
+
+
+def capture_of(rows: list[dict[str, Any]], path: Path, segment_bytes: int = 1400) -> Path:
+    """A capture in which connection ``2 * n`` ends with the frame of row ``n``; the one after it is of the same session."""
+    capture = Capture()
+    for number, row in enumerate(rows):
+        session = number.to_bytes(16, "big")
+        connection = TcpConnection(capture, 10000 + 2 * number, segment_bytes=segment_bytes)
+        begin(connection, row["phase"], session)
+        beside = TcpConnection(capture, 10001 + 2 * number)
+        before = stream_before(row)
+        if before:
+            begin(beside, "payload", session)
+            for frame in before:
+                beside.send("dialer", frame)
+        connection.send(sender(row), bytes.fromhex(row["hex"]))
+        connection.close()
+        beside.close()
+    return capture.write(path)
+
+
+def stream_before(row: dict[str, Any]) -> list[bytes]:
+    """What stream 1 must have seen before a valid CREDIT or DONE can be said of it."""
+    fields = (row.get("means") or {}).get("fields", {})
+    if "means" not in row or sender(row) != "acceptor" or row["phase"] != "control":
+        return []
+    size = (1 << 20) - 40  # with prefix and header 1 MiB of credit
+    chunks = -(-fields.get("size_bytes", 0) // (1 << 20))
+    return [
+        encode_body(Open("layer"), stream=1),
+        *(data_frame(Data(seq, int(Codec.NONE), size), bytes(size)) for seq in range(1, chunks + 1)),
+        encode_body(End(chunks + 1), stream=1),
+    ]
+
+
+def last_of_each(shown: list[Shown], number: int) -> list[Shown]:
+    """What comes last on connections 0, 2, ... below ``2 * number``."""
+    last = {each.connection: each for each in shown}
+    return [last[connection] for connection in range(0, 2 * number, 2)]
+
+
+def as_json(expected: Any, text: str) -> Any:
+    """A field that tshark shows as text, in the form that ``expected`` has."""
+    if isinstance(expected, str):
+        return text
+    if isinstance(expected, int):
+        return int(text)
+    if isinstance(expected, dict) and expected.keys() == {"hex"}:
+        return {"hex": text.replace(":", "")}
+    return json.loads(text)
+
+
+def meaning(row: dict[str, Any], shown: Shown) -> dict[str, Any]:
+    """What the dissector says of a valid frame, in the form of the vectors; fields that it does not show are missing."""
+    expected = row["means"]
+    found = {key: as_json(value, shown.fields[key]) for key, value in expected["fields"].items() if key in shown.fields}
+    said: dict[str, Any] = {"name": (shown.name or "").capitalize(), "fields": found}
+    if "stream" in expected:
+        said["stream"] = int(shown.fields["stream"])
+    if "payload" in expected:
+        said["payload"] = {"hex": shown.fields.get("payload", "").replace(":", "")}
+    if "more" in expected:
+        said["more"] = shown.fields["flags.more"] == "1"
+    return said
+
+
+@pytest.mark.parametrize(("segment_bytes", "arguments"), [(1400, ()), (1400, ("-2",)), (11, ())])
+def test_valid_frames_mean_what_the_vectors_say(tmp_path: Path, segment_bytes: int, arguments: tuple[str, ...]) -> None:
+    rows = load("frames_valid.json")
+    shown = dissect(capture_of(rows, tmp_path / "valid.pcap", segment_bytes), tmp_path, *arguments)
+    assert [each.fields for each in shown if "violation" in each.fields] == []
+    for row, last in zip(rows, last_of_each(shown, len(rows)), strict=True):
+        if row["means"] is None:
+            assert "skipped" in last.fields
+            continue
+        expected = row["means"]
+        empty = {key for key, value in expected["fields"].items() if value in ({}, []) and key not in last.fields}
+        fields = {key: value for key, value in expected["fields"].items() if key not in empty}
+        assert meaning(row, last) == {**expected, "fields": fields}
+
+
+@pytest.mark.parametrize("arguments", [(), ("-2",)])
+def test_invalid_frames_break_the_protocol_as_the_vectors_say(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    rows = load("frames_invalid.json")
+    shown = dissect(capture_of(rows, tmp_path / "invalid.pcap"), tmp_path, *arguments)
+    found = [(row["why"], last.fields.get("violation")) for row, last in zip(rows, last_of_each(shown, len(rows)))]
+    assert found == [(row["why"], row["error"]) for row in rows]
+    broken = [each for each in shown if "violation" in each.fields]
+    assert len(broken) == len(rows)  # and nothing before them
+    assert all(f"violation.{each.fields['violation']}" in each.fields for each in broken)
+
+
+def established(capture: Capture, number: int) -> dict[str, TcpConnection]:
+    """The control and the payload connection of session ``number``, joined; they have the numbers 2n and 2n + 1."""
+    session = number.to_bytes(16, "big")
+    found = {}
+    for port, on in enumerate(("control", "payload"), 10000 + 2 * number):
+        found[on] = TcpConnection(capture, port)
+        begin(found[on], on, session)
+    return found
+
+
+def test_broken_sessions_are_seen_where_they_break(tmp_path: Path) -> None:
+    rows = load("sessions_invalid.json")
+    capture = Capture()
+    for number, row in enumerate(rows):
+        connections = established(capture, number)
+        for step in row["steps"]:
+            data = bytes.fromhex(step["hex"]) + bytes(step.get("zeros", 0))
+            connections[step["on"]].send(step["by"], data)
+    shown = dissect(capture.write(tmp_path / "sessions.pcap"), tmp_path)
+    broken = [(each.connection // 2, each.fields["violation"]) for each in shown if "violation" in each.fields]
+    assert broken == [(number, row["error"]) for number, row in enumerate(rows)]
+
+
+def test_preambles(tmp_path: Path) -> None:
+    rows = load("preambles.json")
+    capture = Capture()
+    for number, row in enumerate(rows):
+        TcpConnection(capture, 10000 + number).send("dialer", bytes.fromhex(row["hex"]))
+    shown = dissect(capture.write(tmp_path / "preambles.pcap"), tmp_path)
+    assert [each.fields.get("violation") for each in shown] == [row["error"] for row in rows]
+
+
+@pytest.mark.parametrize("segment_bytes", [1, 100, 1400])
+def test_a_whole_session_is_cut_into_the_same_frames(tmp_path: Path, segment_bytes: int) -> None:
+    capture = Capture()
+    connections: dict[str, TcpConnection] = {}
+    expected: list[tuple[str, str | None]] = []
+    readers: dict[tuple[str, str], FrameReader] = {}
+    for row in load("transcripts.json"):
+        on, by, data = row["on"], row["by"], bytes.fromhex(row["hex"])
+        if on not in connections:
+            connections[on] = TcpConnection(capture, 10000 + len(connections), segment_bytes=segment_bytes)
+        connections[on].send(by, data)
+        if (on, by) not in readers:
+            readers[on, by] = FrameReader()
+            readers[on, by].trusted = True
+            expected.append((by, None))  # the preamble
+        readers[on, by].feed(data)
+        while (frame := readers[on, by].next_frame()) is not None:
+            expected.append((by, type(decode_frame(frame).body).__name__.upper()))
+    shown = dissect(capture.write(tmp_path / "session.pcap"), tmp_path)
+    assert [each.fields for each in shown if "violation" in each.fields] == []
+    assert [each.name for each in shown] == [name for _, name in expected]
+    assert [each.fields["by"] for each in shown if each.name] == [by for by, name in expected if name]
+
+
+def test_ends_used_again_make_another_connection(tmp_path: Path) -> None:
+    capture = Capture()
+    for _ in range(2):
+        connection = TcpConnection(capture, 10000)
+        begin(connection, "control")
+        connection.close()
+    shown = dissect(capture.write(tmp_path / "again.pcap"), tmp_path)
+    assert [each.name for each in shown] == [None, "HELLO", None, "WELCOME"] * 2
+    assert [each.fields for each in shown if "violation" in each.fields] == []
+
+
+def test_another_port_is_found_by_the_preamble(tmp_path: Path) -> None:
+    capture = Capture()
+    begin(TcpConnection(capture, 10000, server_port=20000), "control")
+    shown = dissect(capture.write(tmp_path / "port.pcap"), tmp_path)
+    assert [each.name for each in shown] == [None, "HELLO", None, "WELCOME"]
+
+
+def test_fields_can_be_filtered(tmp_path: Path) -> None:
+    """Of all valid frames only those about a stream, or of a move, are left."""
+    capture = capture_of(load("frames_valid.json"), tmp_path / "valid.pcap")
+    resets = dissect(capture, tmp_path, "-Y", "streamhop.type == 0x15 and streamhop.stream == 1")
+    assert [each.name for each in resets] == ["RESET", "RESET"]
+    query = "streamhop.move == 00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f and not streamhop.epoch"
+    assert {each.name for each in dissect(capture, tmp_path, "-Y", query)} == {"QUERY"}
+    assert dissect(capture, tmp_path, "-Y", "streamhop.violation") == []

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SEED ?= 1
 N ?= 10000
 STAMP := $(VENV)/.complete
-APT := tshark debootstrap iproute2 nftables procps gcc libc6-dev ca-certificates util-linux python3-venv
+APT := debootstrap iproute2 nftables procps gcc libc6-dev ca-certificates util-linux python3-venv tshark
 
 .DEFAULT_GOAL := help
 .PHONY: help setup prepare demo test test-unit test-lab sim fuzz lab-endurance lab-faults bench check format clean

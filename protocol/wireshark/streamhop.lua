@@ -952,14 +952,14 @@ end
 
 -- Where it is found ---------------------------------------------------------------------------------------------------
 
--- On the port there is TLS or the protocol itself. Whichever it is, it has the connection from then on.
+-- On the port there is TLS or the protocol itself. TLS is left to Wireshark, which then has the connection: it knows a
+-- record by its first bytes (RFC 8446, 5.1), and hands back what is inside if it has the keys.
 local port = Proto("streamhop_port", "streamhop, in the clear or in TLS")
-local tls = Dissector.get("tls")
 
 function port.dissector(tvb, pinfo, root)
-    local is_tls = tvb:len() >= 2 and tvb(0, 1):uint() == 22 and tvb(1, 1):uint() == 3
-    pinfo.conversation = is_tls and tls or streamhop
-    if is_tls then return tls:call(tvb, pinfo, root) end
+    local kind = tvb(0, 1):uint()
+    if kind >= 20 and kind <= 23 and (tvb:len() < 2 or tvb(1, 1):uint() == 3) then return 0 end
+    pinfo.conversation = streamhop
     return streamhop.dissector(tvb, pinfo, root)
 end
 

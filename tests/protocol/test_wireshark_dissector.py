@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support.captures import Capture, TcpConnection
+from support.tls_captures import TlsConnection
 from support.tshark import Shown, dissect
 
 from streamhop_protocol.codecs import Codec
@@ -52,7 +53,7 @@ def sender(row: dict[str, Any]) -> str:
 
 
 def capture_of(rows: list[dict[str, Any]], path: Path, segment_bytes: int = 1400) -> Path:
-    """A capture in which connection ``2 * n`` ends with the frame of row ``n``; the one after it is of the same session."""
+    """A capture in which connection ``2 * n`` ends with the frame of row ``n``; the next one is of the same session."""
     capture = Capture()
     for number, row in enumerate(rows):
         session = number.to_bytes(16, "big")
@@ -102,7 +103,7 @@ def as_json(expected: Any, text: str) -> Any:
 
 
 def meaning(row: dict[str, Any], shown: Shown) -> dict[str, Any]:
-    """What the dissector says of a valid frame, in the form of the vectors; fields that it does not show are missing."""
+    """What the dissector says of a valid frame, in the form of the vectors, as far as it shows it."""
     expected = row["means"]
     found = {key: as_json(value, shown.fields[key]) for key, value in expected["fields"].items() if key in shown.fields}
     said: dict[str, Any] = {"name": (shown.name or "").capitalize(), "fields": found}
@@ -134,7 +135,8 @@ def test_valid_frames_mean_what_the_vectors_say(tmp_path: Path, segment_bytes: i
 def test_invalid_frames_break_the_protocol_as_the_vectors_say(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     rows = load("frames_invalid.json")
     shown = dissect(capture_of(rows, tmp_path / "invalid.pcap"), tmp_path, *arguments)
-    found = [(row["why"], last.fields.get("violation")) for row, last in zip(rows, last_of_each(shown, len(rows)))]
+    last_shown = last_of_each(shown, len(rows))
+    found = [(row["why"], last.fields.get("violation")) for row, last in zip(rows, last_shown, strict=True)]
     assert found == [(row["why"], row["error"]) for row in rows]
     broken = [each for each in shown if "violation" in each.fields]
     assert len(broken) == len(rows)  # and nothing before them
@@ -223,3 +225,24 @@ def test_fields_can_be_filtered(tmp_path: Path) -> None:
     query = "streamhop.move == 00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f and not streamhop.epoch"
     assert {each.name for each in dissect(capture, tmp_path, "-Y", query)} == {"QUERY"}
     assert dissect(capture, tmp_path, "-Y", "streamhop.violation") == []
+
+
+@pytest.mark.parametrize(("port", "segment_bytes"), [(4711, 1400), (4711, 50), (20000, 1400)])
+def test_tls_is_opened_with_the_keys(tmp_path: Path, port: int, segment_bytes: int) -> None:
+    capture, keylog = Capture(), tmp_path / "keys"
+    connections: dict[str, TlsConnection] = {}
+    for row in load("transcripts.json"):
+        if row["on"] not in connections:
+            number = 10000 + len(connections)
+            tcp = TcpConnection(capture, number, server_port=port, segment_bytes=segment_bytes)
+            connections[row["on"]] = TlsConnection(tcp, tmp_path, keylog)
+        connections[row["on"]].send(row["by"], bytes.fromhex(row["hex"]))
+    written = capture.write(tmp_path / "tls.pcap")
+    for arguments in ((), ("-2",)):
+        shown = dissect(written, tmp_path, "-o", f"tls.keylog_file:{keylog}", *arguments)
+        assert [each.fields for each in shown if "violation" in each.fields] == []
+        names = [each.name for each in shown if each.name]
+        assert names[:4] == ["HELLO", "WELCOME", "JOIN", "JOINED"]
+        assert names[-3:] == ["QUERY", "STATE", "BYE"]
+        assert names.count("DATA") == 4
+    assert dissect(written, tmp_path) == []  # without the keys

@@ -9,7 +9,7 @@ STAMP := $(VENV)/.complete
 APT := debootstrap iproute2 nftables procps gcc libc6-dev ca-certificates util-linux python3-venv tshark
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test test-unit test-lab sim fuzz lab-endurance lab-faults bench check format clean
+.PHONY: help setup prepare demo test test-unit test-lab sim fuzz lab-endurance lab-faults bench check spec format clean
 
 MINUTES ?= 10
 
@@ -61,6 +61,10 @@ check: setup ## style, types, import directions, duplicated code
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pylint --disable=all --enable=duplicate-code streamhop protocol/streamhop_protocol tools/hoplab tools/hopsim tools/faults tools/hopbench
+
+spec: setup ## write the golden frames and the state diagrams of protocol/ anew
+	$(BIN)/python protocol/vectors/make_vectors.py
+	$(BIN)/python tools/repo/draw_states.py
 
 format: setup ## let ruff lay out the code
 	$(BIN)/ruff check --fix .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from pathlib import Path
 
@@ -34,10 +35,8 @@ class TlsConnection:
             self._shake(by)
 
     def _shake(self, by: str) -> None:
-        try:
+        with contextlib.suppress(ssl.SSLWantReadError):
             self._ends[by].do_handshake()
-        except ssl.SSLWantReadError:
-            pass
         self._flush(by)
 
     def _flush(self, by: str) -> None:

@@ -73,6 +73,8 @@ async def _run(config: Config) -> None:
         loop.add_signal_handler(number, stop.set)
     access = Access.from_config(config)
     make_private(config)
+    if config.lab_keylog is not None:
+        begin_keylog(config.lab_keylog)
     async with AsyncExitStack() as stack:
         for directory in {config.state_dir.resolve(), config.run_dir.resolve()}:
             stack.enter_context(held_alone(directory))
@@ -124,6 +126,22 @@ def make_private(config: Config) -> None:
     os.umask(0o077)
     for directory in (config.state_dir, config.run_dir):
         directory.mkdir(parents=True, exist_ok=True)
+
+
+def begin_keylog(path: Path) -> None:
+    """See that the secrets of sessions can be added to ``path``, and that nobody forgets that they are.
+
+    :raises ConfigError: they cannot.
+    """
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise ConfigError(f"lab_keylog: cannot write to {path}: {plain(error)}") from error
+    log.warning(
+        "LAB ONLY: the secrets of all sessions go to %s. Whoever reads that file reads the memory of every container "
+        "that moves. Take lab_keylog out of the configuration, and remove the file, unless this is a lab",
+        path,
+    )
 
 
 @contextmanager

@@ -41,6 +41,13 @@ def test_plaintext_is_asked_for_in_so_many_words(tmp_path: Path) -> None:
             load(written(tmp_path, text), {}, {})
 
 
+def test_a_keylog_is_asked_for_in_the_file_or_by_the_flag_alone(tmp_path: Path) -> None:
+    environment = {"STREAMHOP_LAB_KEYLOG": "/keys", "SSLKEYLOGFILE": "/keys"}
+    assert load(written(tmp_path, ""), environment, {}).lab_keylog is None
+    assert load(written(tmp_path, 'lab_keylog = "/keys"\n'), {}, {}).lab_keylog == Path("/keys")
+    assert load(written(tmp_path, ""), {}, {"lab_keylog": "/keys"}).lab_keylog == Path("/keys")
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -173,7 +173,8 @@ class PeerDirectory:
     def _dialing(self, peer: Peer | None) -> Security | None:
         if self.identity is None or peer is None:
             return None
-        context = client_context(self.identity.certificate, self.identity.key, peer.certificate)
+        keylog = self._config.lab_keylog
+        context = client_context(self.identity.certificate, self.identity.key, peer.certificate, keylog)
 
         def who(certificate: bytes) -> KnownPeer | None:
             return _known(peer) if DeviceId.of_certificate(certificate) == peer.id else None
@@ -185,7 +186,8 @@ class PeerDirectory:
         if self.identity is None:
             return None
         if self._listening is None:
-            context = server_context(self.identity.certificate, self.identity.key, self.book.certificates)
+            own, keylog = self.identity, self._config.lab_keylog
+            context = server_context(own.certificate, own.key, self.book.certificates, keylog)
             self._listening = Security(context, self.who)
         return self._listening
 

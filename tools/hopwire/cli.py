@@ -1,0 +1,16 @@
+"""The command ``hopwire``."""
+
+from __future__ import annotations
+
+import click
+
+from .commands.dump import dump
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Look at the wire between two streamhop daemons: record, decode, replay, attack."""
+
+
+for command in (dump,):
+    main.add_command(command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .commands.dump import dump
+from .commands.tap import tap
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -12,5 +13,5 @@ def main() -> None:
     """Look at the wire between two streamhop daemons: record, decode, replay, attack."""
 
 
-for command in (dump,):
+for command in (dump, tap):
     main.add_command(command)

@@ -52,6 +52,8 @@ class Recorder:
             return
         for found in watched.observer.feed(data, from_dialer=from_dialer):
             self._found(at_ns, connection, watched, found)
+        if self._writer is not None:
+            self._writer.flush()
 
     def ended(self, at_ns: int, connection: int, *, from_dialer: bool) -> None:
         """One direction ended. After the other has, too, the connection is over."""

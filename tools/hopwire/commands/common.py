@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -43,6 +44,12 @@ def colours(text: str, what: str) -> str:
     return click.style(text, **_STYLES[what])  # type: ignore[arg-type]  # click's keywords are many
 
 
+def discard_output() -> None:
+    """Let nothing that is printed from now on fail, the interpreter's last flush included."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def expected_errors(function: Callable[P, None]) -> Callable[P, None]:
     """Show what is expected to go wrong as one line, with exit code 1."""
 
@@ -54,8 +61,7 @@ def expected_errors(function: Callable[P, None]) -> Callable[P, None]:
             click.echo(f"hopwire: {error}", err=True)
             sys.exit(1)
         except BrokenPipeError:
-            # Whoever read along has seen enough: not even the interpreter's last flush may complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()  # whoever read along has seen enough
             sys.exit(0)
 
     return wrapped

@@ -167,7 +167,7 @@ def test_following_shows_what_is_written_later(tmp_path: Path) -> None:
         writer.start()
         lines = [following.stdout.readline().rstrip("\n") for _ in range(len(dump(saved(tmp_path, a_move()))))]
         writer.join()
-        following.terminate()
+        assert following.wait() == 0  # the file has said that it is complete
     assert lines[-1].endswith("connection 3 of session 1: the acceptor closed")
 
 

@@ -15,10 +15,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hopwire_support import seen
 from support.net_helpers import CONFIG, DEADLINE_S, Acceptors, until
 from support.net_security import Device
 
+from hopwire.cli import main
 from hopwire.errors import WireError
 from hopwire.events import BrokenSeen, EndSeen, FrameSeen, Seen
 from hopwire.flow.records import About
@@ -50,7 +52,7 @@ class Recording:
         return Tap(listen, Address("127.0.0.1", upstream), self.recorder, contexts=tls, remark=self.remarks.append)
 
     def frames(self) -> list[FrameSeen]:
-        self.writer.flush()
+        self.writer.close()
         return [event for event in seen(self.file.getvalue()) if isinstance(event, FrameSeen)]
 
 
@@ -267,8 +269,6 @@ async def test_the_command(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     events = seen(path.read_bytes())
     assert [event.type_name for event in events if isinstance(event, FrameSeen)][:2] == ["HELLO", "WELCOME"]
-    again = subprocess.run(
-        [sys.executable, "-m", "hopwire", *arguments], capture_output=True, text=True, check=False
-    )  # fmt: skip
-    assert again.returncode == 1
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 1
     assert again.stderr == f"hopwire: {path}: File exists\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .commands.dump import dump
+from .commands.show import show
 from .commands.tap import tap
 
 
@@ -13,5 +14,5 @@ def main() -> None:
     """Look at the wire between two streamhop daemons: record, decode, replay, attack."""
 
 
-for command in (dump, tap):
+for command in (dump, show, tap):
     main.add_command(command)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from streamhop_protocol.signals import Hello, Join, Open, Welcome
 
@@ -51,7 +51,6 @@ class StreamPart:
     """What a stream carries, as its OPEN says."""
 
     kind: str
-    attributes: dict[str, Any] = field(default_factory=dict)
 
 
 class Roster:
@@ -84,7 +83,7 @@ class Roster:
                     self._by_connection.put(seen.connection, session)
             case Open() as opening:
                 key = self.session(seen.connection), seen.prefix.stream
-                self._streams.put(key, StreamPart(opening.kind, opening.attributes))
+                self._streams.put(key, StreamPart(opening.kind))
 
     def session_part(self, connection: int) -> SessionPart | None:
         """The session of a connection, with what its handshake said."""

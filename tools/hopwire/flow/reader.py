@@ -7,7 +7,7 @@ from typing import Protocol
 
 from hopwire.errors import FlowError, FlowTruncatedError
 
-from .records import HEAD, MAGIC, RECORD, RECORD_BYTES_MAX, VERSION, About, Record, decode
+from .records import HEAD, MAGIC, RECORD, RECORD_BYTES_MAX, VERSION, About, Closed, Record, decode
 
 READ_BYTES = 1 << 20
 
@@ -35,9 +35,9 @@ class FlowReader:
         self.about: About | None = None
 
     def __iter__(self) -> Iterator[Record]:
-        """All records.
+        """All records; nothing is read after the one that ends the file.
 
-        :raises FlowError: it is no flow file, or damaged; :class:`FlowTruncatedError` if it ends in the middle.
+        :raises FlowError: it is no flow file, or damaged; :class:`FlowTruncatedError` if it ends before its end.
         """
         self._check_head()
         while self._need(RECORD.size):
@@ -58,8 +58,11 @@ class FlowReader:
                 self.about = record
             if record is not None:
                 yield record
-        if self._at < len(self._buffer) or self.about is None:
-            raise FlowTruncatedError(f"cut off at byte {self.read_bytes}: the file ends in the middle of a record")
+            if isinstance(record, Closed):
+                return
+        raise FlowTruncatedError(
+            f"cut off at byte {self.read_bytes}: it is still being written, or whoever wrote it was killed"
+        )
 
     def _check_head(self) -> None:
         if not self._need(len(HEAD)):

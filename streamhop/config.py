@@ -149,6 +149,9 @@ class Config:
     """Most bytes a second that leave as payload in each move away from here, unless the move has a limit of its own;
     written as 20mbit, 2.5MB/s or 2.5MiB/s. Holds while the container is frozen, too."""
 
+    trace: Path | None = None
+    """File for a trace, see docs/hopwire.md: every frame and decision, one line each. Slows fast links down."""
+
     runtime_name: str = "streamhop"
     """Under which name the OCI runtime is registered in Docker."""
 
@@ -200,7 +203,12 @@ def _convert(name: str, value: Any, where: str) -> Any:
     if name == "limit":
         # A bare number of TOML has no unit either.
         return _parsed(parse_rate, str(value), f"{where}: {name}")
-    parsers: Mapping[object, Callable[[str], Any]] = {"Address": parse_address, "Path": Path, "str": str}
+    parsers: Mapping[object, Callable[[str], Any]] = {
+        "Address": parse_address,
+        "Path": Path,
+        "Path | None": Path,
+        "str": str,
+    }
     if kind in parsers and isinstance(value, str):
         return _parsed(parsers[kind], value, f"{where}: {name}")
     if kind == "bool" and (isinstance(value, bool) or value in ("true", "false")):

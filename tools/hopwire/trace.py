@@ -7,7 +7,6 @@ have their sizes and the fields of their headers, never a payload.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -163,7 +162,7 @@ def _bytes(value: Any) -> Any:
 
 
 def _at_ns(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise _DamagedError("an event without a time")
     if not 0 <= value <= _SECONDS_MAX:
         raise _DamagedError("a time that cannot be")

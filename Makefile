@@ -60,7 +60,7 @@ check: setup ## style, types, import directions, duplicated code
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pylint --disable=all --enable=duplicate-code streamhop protocol/streamhop_protocol tools/hoplab tools/hopsim tools/faults tools/hopbench
+	$(BIN)/pylint --disable=all --enable=duplicate-code streamhop protocol/streamhop_protocol tools/hoplab tools/hopsim tools/faults tools/hopbench tools/hopwire
 
 spec: setup ## write the golden frames and the state diagrams of protocol/ anew
 	$(BIN)/python protocol/vectors/make_vectors.py

@@ -153,6 +153,9 @@ class Config:
     """Most bytes a second that leave as payload in each move away from here, unless the move has a limit of its own;
     written as 20mbit, 2.5MB/s or 2.5MiB/s. Holds while the container is frozen, too."""
 
+    trace: Path | None = None
+    """File for a trace, see docs/hopwire.md: every frame and decision, one line each. Slows fast links down."""
+
     runtime_name: str = "streamhop"
     """Under which name the OCI runtime is registered in Docker."""
 

@@ -33,9 +33,10 @@ from streamhop.handover.settling import recover
 from streamhop.handover.target_policy import check_policies, policies_for_nobody
 from streamhop.heap import reuse_memory
 from streamhop.identity import IdentityError, PeerBook, PeerBookError, load_or_create, pinned_peers
-from streamhop.net import Listener, NetConfig, serve
+from streamhop.net import Listener, NetConfig, WireTrace, serve
 from streamhop.peering import Pairing, PeerDirectory, reachable_addresses
 from streamhop.telemetry.logs import log_to
+from streamhop.telemetry.trace import traced_to
 
 log = logging.getLogger("streamhop")
 
@@ -84,10 +85,13 @@ async def _run(config: Config) -> None:
         restores = await stack.enter_async_context(RestoreServer(config.run_dir))
         check_policies(config)
         identity = None if config.plaintext else load_or_create(config.state_dir / "identity")
-        peers = PeerDirectory(config, identity, PeerBook(config.state_dir / "peers", pinned_peers(config), config.name))
+        book = PeerBook(config.state_dir / "peers", pinned_peers(config), config.name)
+        trace = stack.enter_context(traced_to(config.trace, config.name))
+        wire_trace = None if trace is None else WireTrace(trace)
+        peers = PeerDirectory(config, identity, book, wire_trace)
         for name in policies_for_nobody(config, {*config.peers, *(peer.name for peer in peers.book)}):
             log.warning("[policy.%s] is nobody's: no peer is called so here", name)
-        host = Host(config, engine, journal, restores, peers, kept_content(config))
+        host = Host(config, engine, journal, restores, peers, kept_content(config), trace=trace)
         install_stand_in(host.launchers)
         unsettled = await recover(host)
         _remove_stray_files(config)
@@ -101,7 +105,7 @@ async def _run(config: Config) -> None:
                 addresses = reachable_addresses(config.name, listen, listen.port)
                 pairing = Pairing(peers, identity, config.name, addresses)
             peering = PeeringApi(config.name, peers, pairing)
-            listener = await _listen(config, moves, peers, pairing)
+            listener = await _listen(config, moves, peers, pairing, wire_trace)
             peers.on_unpaired = listener.end_sessions_of
             expiring = tasks.create_task(moves.expire_kept())
             async with listener, serve_control(moves, access, peering):
@@ -161,12 +165,14 @@ def held_alone(directory: Path) -> Iterator[None]:
         yield
 
 
-async def _listen(config: Config, moves: Moves, peers: PeerDirectory, pairing: Pairing | None) -> Listener:
+async def _listen(
+    config: Config, moves: Moves, peers: PeerDirectory, pairing: Pairing | None, trace: WireTrace | None
+) -> Listener:
     host, port = config.listen.host, config.listen.port
     security = peers.listening()
     if security is not None and pairing is not None:
         security = replace(security, guests=lambda: pairing.serve if pairing.inviting else None)
-    network = NetConfig(connections=config.connections)
+    network = NetConfig(connections=config.connections, trace=trace)
     try:
         return await serve(host, port, network, name=config.name, on_session=moves.on_session, security=security)
     except OSError as error:

@@ -9,6 +9,7 @@ later is discarded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -188,6 +189,10 @@ class Connection:
                 f"the connection ended in the middle of {'a frame' if established else 'hello'}"
             )
         self.phase = Phase.CLOSED
+
+    def watch(self, on_frame: Callable[[Frame], object]) -> None:
+        """Have ``on_frame`` told of each whole frame that arrives before it is decoded, of skipped ones too."""
+        self._reader.on_frame = on_frame
 
     def events(self) -> list[Received]:
         """What arrived since the last call."""

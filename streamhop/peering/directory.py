@@ -17,6 +17,7 @@ from streamhop.net import (
     Security,
     SessionLost,
     UntrustedError,
+    WireTrace,
     client_context,
     dial,
     server_context,
@@ -68,12 +69,16 @@ class PeerDirectory:
 
     :param identity: this daemon, or None for sessions in the clear.
     :param book: whom it trusts.
+    :param trace: is told of the connections that are dialed.
     """
 
-    def __init__(self, config: Config, identity: Identity | None, book: PeerBook) -> None:
+    def __init__(
+        self, config: Config, identity: Identity | None, book: PeerBook, trace: WireTrace | None = None
+    ) -> None:
         self.identity = identity
         self.book = book
         self._config = config
+        self._trace = trace
         self._listening: Security | None = None
         self._dialed: WeakSet[PeerSession] = WeakSet()
         """Sessions that whoever asked for them still has."""
@@ -153,7 +158,7 @@ class PeerDirectory:
         :raises SessionLost: it does not answer in time, or is another device.
         :raises ProtocolError: what answers is no streamhop, or refuses.
         """
-        config = NetConfig(connections=connections, limit_bytes_per_s=limit_bytes_per_s)
+        config = NetConfig(connections=connections, limit_bytes_per_s=limit_bytes_per_s, trace=self._trace)
         security = self._dialing(target.peer)
         failure: Exception | None = None
         for address in target.addresses:

@@ -1,0 +1,18 @@
+"""The command ``hopwire``."""
+
+from __future__ import annotations
+
+import click
+
+from .commands.dump import dump
+from .commands.show import show
+from .commands.tap import tap
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Look at the wire between two streamhop daemons: record, decode, replay, attack."""
+
+
+for command in (dump, show, tap):
+    main.add_command(command)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from .commands.dump import dump
+from .commands.replay import replay
+from .commands.send import send
 from .commands.show import show
 from .commands.tap import tap
 
@@ -14,5 +16,5 @@ def main() -> None:
     """Look at the wire between two streamhop daemons: record, decode, replay, attack."""
 
 
-for command in (dump, show, tap):
+for command in (dump, replay, send, show, tap):
     main.add_command(command)

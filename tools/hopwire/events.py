@@ -60,6 +60,8 @@ class FrameSeen:
     digest: bytes = b""
     redacted: bool = False
     said: Mapping[str, Any] = field(default_factory=dict)
+    header: bytes | None = None
+    """As it was on the wire, but for what was hidden; None if it was not recorded."""
 
     @property
     def type_name(self) -> str:
@@ -153,4 +155,4 @@ def decode_seen(
         except ProtocolError as broken:
             # What was hidden cannot be held against the peer.
             error = None if redacted else f"{broken.code}: {broken}"
-    return FrameSeen(at_ns, connection, from_dialer, prefix, received, error, payload, digest, redacted)
+    return FrameSeen(at_ns, connection, from_dialer, prefix, received, error, payload, digest, redacted, header=header)

@@ -26,26 +26,11 @@ from hopwire.recordings import standard_output_is_terminal
 from hopwire.roster import Roster
 from hopwire.tapping.identities import Contexts, contexts
 from hopwire.tapping.relay import Tap
-from streamhop.config import Address, ConfigError, parse_address
+from streamhop.config import Address
 
-from .common import FilterParameter, colours, discard_output, expected_errors
+from .common import AddressParameter, FilterParameter, colours, discard_output, expected_errors
 
 FILE_BYTES_MIN = 64 * 1024
-
-
-class AddressParameter(click.ParamType[Address]):
-    """HOST[:PORT]."""
-
-    name = "host:port"
-
-    def convert(self, value: str | Address, param: click.Parameter | None, ctx: click.Context | None) -> Address:
-        """Parse it."""
-        if isinstance(value, Address):
-            return value
-        try:
-            return parse_address(value)
-        except ConfigError as error:
-            self.fail(str(error), param, ctx)
 
 
 def _size(_context: click.Context, parameter: click.Parameter, value: str) -> int:

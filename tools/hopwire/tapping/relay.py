@@ -73,7 +73,7 @@ class Tap:
             self._server.close()
         for relay in self._relays:
             relay.cancel()
-        await self._tasks.__aexit__(kind, error, trace)
+        await self._tasks.__aexit__(None, None, None)  # it would make a group of the error
 
     @property
     def port(self) -> int:

@@ -54,25 +54,45 @@ def dump(
     no_pager: bool,
 ) -> None:
     """Show FILE, a flow file or a daemon's trace, or - for standard input, one line a frame."""
-    on_terminal = standard_output_is_terminal()
     hex_max = hex_bytes if show_hex else 0
-    paint = colours if on_terminal else plain
     with open_recording(file, follow=follow) as events:
-        lines: Iterator[str]
-        if form == "json":
-            lines = (json_line(seen, roster, hex_bytes_max=hex_max) for seen, roster in chosen(events, wanted))
-        else:
-            lines = (
-                line
-                for seen, roster in chosen(events, wanted)
-                for line in lines_of(seen, roster, verbose=verbose, hex_bytes_max=hex_max, paint=paint)
-            )
-        if on_terminal and form == "text":
-            lines = _headed(lines)
-            if not follow and not no_pager and file != STANDARD_INPUT:
-                click.echo_via_pager(line + "\n" for line in lines)
-                return
-        write_lines(lines, flush=follow or on_terminal)
+        paged = not follow and not no_pager and file != STANDARD_INPUT
+        print_events(events, wanted, verbose=verbose, hex_max=hex_max, form=form, paged=paged, at_once=follow)
+
+
+def print_events(
+    events: Iterator[Seen],
+    wanted: Filter | None,
+    *,
+    verbose: bool = False,
+    hex_max: int = 0,
+    form: str = "text",
+    paged: bool = False,
+    at_once: bool = False,
+) -> None:
+    """Print what a recording tells.
+
+    :param hex_max: bytes of each payload to show.
+    :param paged: through a pager, on a terminal.
+    :param at_once: each line when it is there.
+    """
+    on_terminal = standard_output_is_terminal()
+    paint = colours if on_terminal else plain
+    lines: Iterator[str]
+    if form == "json":
+        lines = (json_line(seen, roster, hex_bytes_max=hex_max) for seen, roster in chosen(events, wanted))
+    else:
+        lines = (
+            line
+            for seen, roster in chosen(events, wanted)
+            for line in lines_of(seen, roster, verbose=verbose, hex_bytes_max=hex_max, paint=paint)
+        )
+    if on_terminal and form == "text":
+        lines = _headed(lines)
+        if paged:
+            click.echo_via_pager(line + "\n" for line in lines)
+            return
+    write_lines(lines, flush=at_once or on_terminal)
 
 
 def _headed(lines: Iterator[str]) -> Iterator[str]:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
 from hopwire.dumping.lines import HEADING, lines_of, plain
-from hopwire.errors import WireError
 from hopwire.events import FrameSeen, Seen
 from hopwire.filtering import Filter
 from hopwire.filtering.fields import Kind, read_value
 from hopwire.flow.records import About
-from hopwire.flow.writer import FILE_BYTES_MAX, FlowWriter
+from hopwire.flow.writer import FILE_BYTES_MAX
 from hopwire.recorder import Recorder
 from hopwire.recordings import standard_output_is_terminal
 from hopwire.roster import Roster
@@ -29,6 +25,7 @@ from hopwire.tapping.relay import Tap
 from streamhop.config import Address
 
 from .common import AddressParameter, FilterParameter, colours, discard_output, expected_errors
+from .writing import flow_file, remark
 
 FILE_BYTES_MIN = 64 * 1024
 
@@ -77,36 +74,8 @@ def tap(
     if (dialer_identity is None) != (acceptor_identity is None):
         raise click.UsageError("TLS takes both --dialer-identity and --acceptor-identity")
     tls = contexts(dialer_identity, acceptor_identity) if dialer_identity and acceptor_identity else None
-    with _writer(file, max_size, payload=payload) as writer:
+    with flow_file(file, About("tap", time.time_ns(), payload), max_size) as writer:
         asyncio.run(_run(listen, upstream, Recorder(writer, _teller(wanted, quiet=quiet)), tls))
-    if writer is not None and writer.left_out_frames:
-        _remark(f"{file} has reached its bound; {writer.left_out_frames} frames are not in it")
-
-
-def _remark(text: str) -> None:
-    click.echo(f"hopwire: {text}", err=True)
-
-
-@contextmanager
-def _writer(path: Path | None, bytes_max: int, *, payload: bool) -> Iterator[FlowWriter | None]:
-    if path is None:
-        yield None
-        return
-    with _new_file(path) as file:
-        writer = FlowWriter(file, About("tap", time.time_ns(), payload), bytes_max)
-        if payload:
-            _remark(f"{path} will hold memory and files of containers: keep it to yourself")
-        try:
-            yield writer
-        finally:
-            writer.close()
-
-
-def _new_file(path: Path) -> BinaryIO:
-    try:
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
-    except OSError as error:
-        raise WireError(f"{path}: {error.strerror}") from error
 
 
 def _teller(wanted: Filter | None, *, quiet: bool) -> Callable[[Seen], None]:
@@ -140,6 +109,6 @@ async def _run(listen: Address, upstream: Address, recorder: Recorder, tls: Cont
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Tap(listen, upstream, recorder, contexts=tls, remark=_remark) as running:
-        _remark(f"listening on {Address(listen.host, running.port)}, relaying to {upstream}")
+    async with Tap(listen, upstream, recorder, contexts=tls, remark=remark) as running:
+        remark(f"listening on {Address(listen.host, running.port)}, relaying to {upstream}")
         await stop.wait()

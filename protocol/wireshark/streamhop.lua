@@ -661,16 +661,16 @@ local function payload_max(number)
     return 0
 end
 
--- Raises what a receiver finds from the prefix alone; `fatal` if the lengths cannot be believed.
+-- Raises what a receiver finds from the prefix alone: it does not wait for the rest.
 local function check_prefix(head, phase)
     local number, known = head.type, TYPES[head.type] ~= nil
     local trusted = phase == "control" or phase == "payload"
     if not known and head.required then violate("unexpected", "an unknown type that is required") end
     if head.payload_len > (trusted and payload_max(number) or 0) then
-        error({ code = "limit", text = "a payload of " .. head.payload_len .. " bytes", fatal = true }, 0)
+        violate("limit", "a payload of " .. head.payload_len .. " bytes")
     end
     if head.header_len > HANDSHAKE_HEADER_MAX and not trusted and number ~= ERROR then
-        error({ code = "limit", text = "a header of more than 1 KiB in the handshake", fatal = true }, 0)
+        violate("limit", "a header of more than 1 KiB in the handshake")
     end
     if not known then return end
     if head.more and number ~= DATA then violate("malformed", "the flag MORE on what is not DATA") end
@@ -826,13 +826,13 @@ local function dissect_frame(tvb, pinfo, root, at, conversation, side)
     end
     local fine, found = pcall(check_prefix, head, phase)
     if not fine and type(found) ~= "table" then error(found, 0) end
-    local fatal = not fine and found.fatal
-    if not fatal and there < head.frame_len then
+    local prefix_fine = fine
+    if fine and there < head.frame_len then
         pinfo.desegment_offset = at
         pinfo.desegment_len = head.frame_len - there
         return nil
     end
-    local size = fatal and there or head.frame_len
+    local size = prefix_fine and head.frame_len or there
     local tree = root:add(streamhop, tvb(at, size))
     show_prefix(tree, tvb, head)
     tree:add(F.phase, phase):set_generated()
@@ -848,7 +848,7 @@ local function dissect_frame(tvb, pinfo, root, at, conversation, side)
     if not fine then
         show_violation(tree, tvb(at, math.min(size, PREFIX_BYTES)), found)
         text = text .. " [" .. found.code .. "]"
-        side.dead = side.dead or fatal
+        side.dead = side.dead or not prefix_fine
     end
     tree:append_text(": " .. text)
     pinfo.cols.info:append(" " .. text)

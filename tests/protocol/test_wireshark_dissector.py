@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.captures import Capture, TcpConnection
+from support.captures import Capture, TcpConnection, mutated
 from support.tls_captures import TlsConnection
 from support.tshark import Shown, dissect
 
 from streamhop_protocol.codecs import Codec
 from streamhop_protocol.connection import decode_frame, encode_body
 from streamhop_protocol.frames import PREAMBLE, FrameReader
+from streamhop_protocol.observing import Broken, ConnectionObserver, Passed
 from streamhop_protocol.signals import Data, End, Hello, Join, Joined, Open, Welcome
 from vector_frames import data_frame
 
@@ -246,3 +249,52 @@ def test_tls_is_opened_with_the_keys(tmp_path: Path, port: int, segment_bytes: i
         assert names[-3:] == ["QUERY", "STATE", "BYE"]
         assert names.count("DATA") == 4
     assert dissect(written, tmp_path) == []  # without the keys
+
+
+class Twice:
+    """A connection that is captured, and decoded by the codec beside that."""
+
+    def __init__(self, capture: Capture, port: int) -> None:
+        self.connection = TcpConnection(capture, port, segment_bytes=500)
+        self.observer = ConnectionObserver()
+        self.said: dict[bool, list[str]] = {True: [], False: []}
+        """By direction: the names of frames, and last the code of the error if there was one."""
+
+    def send(self, by: str, data: bytes) -> None:
+        self.connection.send(by, data)
+        for found in self.observer.feed(data, from_dialer=by == "dialer"):
+            said = self.said[found.from_dialer]
+            if isinstance(found, Broken):
+                said.append(found.error.code)
+            elif isinstance(found, Passed) and found.received is not None:
+                said.append(type(found.received.body).__name__.upper())
+
+
+def test_both_decoders_say_the_same_of_mutated_sessions(tmp_path: Path) -> None:
+    """Neither knows the other. What only the whole session shows the dissector alone looks for: it may stop sooner."""
+    chance, capture = random.Random(3), Capture()  # noqa: S311 - to be the same each time
+    transcript, sessions = load("transcripts.json"), []
+    for number in range(400):
+        both = {on: Twice(capture, 20000 + 2 * number + at) for at, on in enumerate(("control", "payload"))}
+        spoiled = chance.randrange(len(transcript))
+        for at, row in enumerate(transcript):
+            data = bytes.fromhex(row["hex"])
+            both[row["on"]].send(row["by"], mutated(data, chance) if at == spoiled else data)
+        sessions += both.values()
+    shown: dict[tuple[int, bool], list[str]] = defaultdict(list)
+    for each in dissect(capture.write(tmp_path / "mutated.pcap"), tmp_path):
+        said = shown[each.connection, each.from_dialer]
+        if not said or said[-1].isupper():  # nothing counts after an error
+            said += [name for name in (each.name,) if name and "violation" not in each.fields]
+            said += [each.fields["violation"]] if "violation" in each.fields else []
+    broken = sooner = 0
+    for number, both in enumerate(sessions):
+        for from_dialer, expected in both.said.items():
+            found = shown[number, from_dialer]
+            broken += bool(expected) and expected[-1].islower()
+            if len(found) < len(expected) and found and found[-1].islower():
+                sooner += 1
+                expected = [*expected[: len(found) - 1], found[-1]]
+            assert found == expected, f"connection {number}, {from_dialer}"
+    assert broken > 100
+    assert sooner < 10

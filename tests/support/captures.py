@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,3 +71,20 @@ class TcpConnection:
         ip = struct.pack(">BBHHHBBH", 0x45, 0, total, 0, 0, 64, 6, 0) + addresses
         self._capture.packets.append(bytes(12) + b"\x08\x00" + ip + tcp + data)
         self._next[by] += len(data)
+
+
+def mutated(data: bytes, chance: random.Random) -> bytes:
+    """``data`` with a few bytes changed, added or taken away."""
+    changed = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(changed)) if changed else 0
+        match chance.randrange(4):
+            case 0 if changed:
+                changed[at] ^= 1 << chance.randrange(8)
+            case 1:
+                changed[at:at] = chance.choice((b"\x1b[31m", b"\x00", b"\xff" * 8, b"\n"))
+            case 2:
+                del changed[at : at + chance.randint(1, 9)]
+            case _ if changed:
+                changed[at] = chance.randrange(256)
+    return bytes(changed)

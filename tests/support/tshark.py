@@ -18,11 +18,13 @@ class Shown:
 
     :param packet: number of the packet in which it ends.
     :param connection: tshark's number of the TCP connection.
+    :param from_dialer: whether it goes to the lower port, where daemons listen.
     :param fields: by the name of the field without ``streamhop.``, as text; a list of texts if there are several.
     """
 
     packet: int
     connection: int
+    from_dialer: bool
     fields: dict[str, Any]
 
     @property
@@ -60,9 +62,12 @@ def dissect(capture: Path, config: Path, *arguments: str) -> list[Shown]:
 
 def _of_packet(layers: dict[str, Any]) -> list[Shown]:
     number, connection = int(layers["frame"]["frame.number"]), int(layers["tcp"]["tcp.stream"])
+    from_dialer = int(layers["tcp"]["tcp.srcport"]) > int(layers["tcp"]["tcp.dstport"])
     found = layers.get("streamhop", [])
     assert "_ws.lua.error" not in json.dumps(layers), layers
-    return [Shown(number, connection, _flat(each)) for each in (found if isinstance(found, list) else [found])]
+    return [
+        Shown(number, connection, from_dialer, _flat(each)) for each in (found if isinstance(found, list) else [found])
+    ]
 
 
 def _flat(shown: dict[str, Any]) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from support.captures import Capture, TcpConnection, mutated
 from support.tls_captures import TlsConnection
 from support.tshark import Shown, dissect
 
+from streamhop.net.security import ALPN_PAIRING
 from streamhop_protocol.codecs import Codec
 from streamhop_protocol.connection import decode_frame, encode_body
 from streamhop_protocol.frames import PREAMBLE, FrameReader
 from streamhop_protocol.observing import Broken, ConnectionObserver, Passed
 from streamhop_protocol.signals import Data, End, Hello, Join, Joined, Open, Welcome
+from streamhop_protocol.wirepack import pack
 from vector_frames import data_frame
 
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
@@ -298,3 +300,24 @@ def test_both_decoders_say_the_same_of_mutated_sessions(tmp_path: Path) -> None:
             assert found == expected, f"connection {number}, {from_dialer}"
     assert broken > 100
     assert sooner < 10
+
+
+def test_pairing_is_shown(tmp_path: Path) -> None:
+    capture, keylog = Capture(), tmp_path / "keys"
+    connection = TlsConnection(TcpConnection(capture, 10000), tmp_path, keylog, ALPN_PAIRING)
+    said = [
+        ("dialer", {"nonce": bytes(32)}),
+        ("acceptor", {"nonce": b"n" * 32}),
+        ("dialer", {"name": "edge-a", "addresses": ["10.0.0.1:4711"], "certificate": "PEM", "proof": bytes(32)}),
+        ("acceptor", {"error": "the token has expired"}),
+    ]
+    for by, message in said:
+        packed = pack(message)
+        connection.send(by, len(packed).to_bytes(4, "big") + packed)
+    connection.send("dialer", (16 * 1024 + 1).to_bytes(4, "big"))
+    shown = dissect(capture.write(tmp_path / "pairing.pcap"), tmp_path, "-o", f"tls.keylog_file:{keylog}")
+    assert shown[0].fields["pair.nonce"].replace(":", "") == bytes(32).hex()
+    assert shown[2].fields["name"] == "edge-a"
+    assert json.loads(shown[2].fields["pair.addresses"]) == ["10.0.0.1:4711"]
+    assert shown[3].fields["pair.error"] == "the token has expired"
+    assert [each.fields.get("violation") for each in shown] == [None, None, None, None, "limit"]

@@ -7,7 +7,7 @@ import ssl
 from pathlib import Path
 
 from streamhop.identity import load_or_create
-from streamhop.net.security import SERVER_NAME, client_context, server_context
+from streamhop.net.security import ALPN_SESSION, SERVER_NAME, client_context, server_context
 
 from .captures import TcpConnection
 
@@ -17,14 +17,16 @@ class TlsConnection:
 
     :param directory: for two identities; used again if they are there.
     :param keylog: where the keys are written, in the format of NSS.
+    :param alpn: what is spoken inside.
     """
 
-    def __init__(self, connection: TcpConnection, directory: Path, keylog: Path) -> None:
+    def __init__(self, connection: TcpConnection, directory: Path, keylog: Path, alpn: str = ALPN_SESSION) -> None:
         self._connection = connection
         dialer, acceptor = (load_or_create(directory / name) for name in ("dialer", "acceptor"))
         client = client_context(dialer.certificate, dialer.key, acceptor.certificate.read_text())
         server = server_context(acceptor.certificate, acceptor.key, dialer.certificate.read_text())
         client.keylog_filename = str(keylog)
+        client.set_alpn_protocols([alpn])
         self._in = {"dialer": ssl.MemoryBIO(), "acceptor": ssl.MemoryBIO()}
         self._out = {"dialer": ssl.MemoryBIO(), "acceptor": ssl.MemoryBIO()}
         self._ends = {

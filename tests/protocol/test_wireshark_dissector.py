@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.captures import Capture, TcpConnection, mutated
 from support.tls_captures import TlsConnection
-from support.tshark import Shown, dissect
+from support.tshark import Shown, dissect, value_like
 
 from streamhop.net.security import ALPN_PAIRING
 from streamhop_protocol.codecs import Codec
@@ -96,21 +96,12 @@ def last_of_each(shown: list[Shown], number: int) -> list[Shown]:
     return [last[connection] for connection in range(0, 2 * number, 2)]
 
 
-def as_json(expected: Any, text: str) -> Any:
-    """A field that tshark shows as text, in the form that ``expected`` has."""
-    if isinstance(expected, str):
-        return text
-    if isinstance(expected, int):
-        return int(text)
-    if isinstance(expected, dict) and expected.keys() == {"hex"}:
-        return {"hex": text.replace(":", "")}
-    return json.loads(text)
-
-
 def meaning(row: dict[str, Any], shown: Shown) -> dict[str, Any]:
     """What the dissector says of a valid frame, in the form of the vectors, as far as it shows it."""
     expected = row["means"]
-    found = {key: as_json(value, shown.fields[key]) for key, value in expected["fields"].items() if key in shown.fields}
+    found = {
+        key: value_like(value, shown.fields[key]) for key, value in expected["fields"].items() if key in shown.fields
+    }
     said: dict[str, Any] = {"name": (shown.name or "").capitalize(), "fields": found}
     if "stream" in expected:
         said["stream"] = int(shown.fields["stream"])

@@ -19,12 +19,14 @@ class Shown:
     :param packet: number of the packet in which it ends.
     :param connection: tshark's number of the TCP connection.
     :param from_dialer: whether it goes to the lower port, where daemons listen.
+    :param dialer_port: the other one.
     :param fields: by the name of the field without ``streamhop.``, as text; a list of texts if there are several.
     """
 
     packet: int
     connection: int
     from_dialer: bool
+    dialer_port: int
     fields: dict[str, Any]
 
     @property
@@ -33,6 +35,17 @@ class Shown:
         name = self.fields.get("type_name")
         assert name is None or isinstance(name, str)
         return name
+
+
+def value_like(expected: Any, text: str) -> Any:
+    """A field that tshark shows as text, in the form that ``expected`` has; bytes are ``{"hex": ...}``."""
+    if isinstance(expected, str):
+        return text
+    if isinstance(expected, int):
+        return int(text)
+    if isinstance(expected, dict) and expected.keys() == {"hex"}:
+        return {"hex": text.replace(":", "")}
+    return json.loads(text)
 
 
 def run_tshark(capture: Path, config: Path, *arguments: str, dissector: Path | None = DISSECTOR) -> str:
@@ -62,11 +75,12 @@ def dissect(capture: Path, config: Path, *arguments: str) -> list[Shown]:
 
 def _of_packet(layers: dict[str, Any]) -> list[Shown]:
     number, connection = int(layers["frame"]["frame.number"]), int(layers["tcp"]["tcp.stream"])
-    from_dialer = int(layers["tcp"]["tcp.srcport"]) > int(layers["tcp"]["tcp.dstport"])
+    ports = int(layers["tcp"]["tcp.srcport"]), int(layers["tcp"]["tcp.dstport"])
     found = layers.get("streamhop", [])
     assert "_ws.lua.error" not in json.dumps(layers), layers
     return [
-        Shown(number, connection, from_dialer, _flat(each)) for each in (found if isinstance(found, list) else [found])
+        Shown(number, connection, ports[0] > ports[1], max(ports), _flat(each))
+        for each in (found if isinstance(found, list) else [found])
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections import defaultdict
@@ -36,21 +37,24 @@ Key = tuple[int, str]
 
 
 @contextmanager
-def captured(host: Host, path: Path) -> Iterator[None]:
-    """Capture what daemons say at a host's end of its links."""
-    interface = str(host.exec(["sh", "-c", f"ip -o -4 address | grep -F ' {host.address}/' | cut -d' ' -f2"]).stdout)
-    command = ["dumpcap", "-q", "-i", interface.strip(), "-f", f"tcp port {PORT}", "-w", str(path), "-B", "64"]
+def captured(host: Host, peer: Host, path: Path) -> Iterator[None]:
+    """Capture what daemons say at ``host``'s end of the link to ``peer``."""
+    route = str(host.exec(["ip", "-o", "route", "get", peer.address]).stdout).split()
+    interface = route[route.index("dev") + 1]
+    command = ["dumpcap", "-q", "-i", interface, "-f", f"tcp port {PORT}", "-w", str(path), "-B", "64"]
     capturing = subprocess.Popen(["nsenter", f"--net={host.netns}", *command], stderr=subprocess.PIPE, text=True)
     assert capturing.stderr is not None
+    said = capturing.stderr.readline()
+    assert "Capturing on" in said, said + capturing.stderr.read()
     try:
-        said = capturing.stderr.readline()
-        assert "Capturing on" in said, said
         wait_for(lambda: path.exists() and path.stat().st_size > 0, "the capture has begun", 10.0)
         yield
     finally:
         capturing.send_signal(signal.SIGINT)
-        assert capturing.wait(30) == 0
-        assert "dropped" not in capturing.stderr.read().partition("/0")[0]
+        _, told = capturing.communicate(timeout=30)
+    lost = re.search(r"received/dropped on interface [^:]*: \d+/(\d+)", told)
+    assert lost is not None, told
+    assert lost[1] == "0", told
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +117,7 @@ def test_a_real_move_is_the_same_to_both_decoders(edges: tuple[EdgeDaemon, EdgeD
     path, keylog = tmp_path / "move.pcapng", tmp_path / "keys"
     a.host.docker("run", "--detach", "--name", "seen", "--entrypoint", "python3", image, "-c", PROGRAM)
     wait_for(lambda: "ready" in a.host.docker("logs", "seen"), "the service is there", 30.0)
-    with captured(a.host, path):
+    with captured(a.host, b.host, path):
         moved = a.migrate("seen", "edge-b")
         assert moved.exit_code == 0, moved.remarks
         keylog.write_bytes(a.host.read(KEYLOG))

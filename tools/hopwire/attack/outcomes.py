@@ -57,7 +57,9 @@ def outcome_lines(outcome: Outcome) -> Iterator[str]:
     for heard in outcome.heard[:_SHOWN]:
         stream = f" stream {heard.stream}" if heard.stream else ""
         told = " ".join(
-            f"{printable(name)}={shown_value(value, 120)}" for name, value in heard.fields.items() if name != "token"
+            f"{printable(name)}={shown_value(value, 120)}"
+            for name, value in heard.fields.items()
+            if name != "token" and value != {}
         )
         yield f"  {heard.at_s:10.3f} {printable(heard.connection):<8} {heard.what}{stream} {told}".rstrip()
     left = len(outcome.heard) - _SHOWN + outcome.heard_left_out

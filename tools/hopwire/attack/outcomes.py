@@ -9,10 +9,22 @@ from typing import Any
 from hopwire.dumping.as_json import jsonable
 from hopwire.escaping import printable, shown_value
 
-from .speaker import Heard
-
 _ENDINGS = ("ERROR", "REFUSE", "FAILED", "ABORTED")
 _SHOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Something that the daemon did.
+
+    :param what: type of a frame; or ``closed``, ``lost``, ``broke the protocol``.
+    """
+
+    at_s: float
+    connection: str
+    what: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    stream: int = 0
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ STAMP := $(VENV)/.complete
 APT := debootstrap iproute2 nftables procps gcc libc6-dev ca-certificates util-linux python3-venv tshark
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test test-unit test-lab sim fuzz lab-endurance lab-faults bench check spec format clean
+.PHONY: help setup prepare demo test test-unit test-lab sim fuzz fuzz-wire lab-endurance lab-faults bench check spec format clean
 
 MINUTES ?= 10
 
@@ -42,6 +42,9 @@ test-lab: prepare ## the tests on real hosts
 
 fuzz: setup ## all decoders of a peer's bytes, MINUTES=10 in all; what is found stays in build/fuzz
 	PYTHONPATH=tests $(BIN)/python -m fuzz.run --minutes $(MINUTES)
+
+fuzz-wire: setup ## damaged recordings, MUTANTS=100000 of them, through all that hopwire shows
+	PYTHONPATH=tests/hopwire $(BIN)/python -m mutants $(or $(MUTANTS),100000) $(SEED)
 
 lab-endurance: prepare ## one container, MOVES=500 moves back and forth: does anything grow? writes build/endurance.json
 	MOVES=$(or $(MOVES),500) $(BIN)/python -m endurance

@@ -17,11 +17,10 @@ from support.net_helpers import CONFIG, DEADLINE_S, until
 from support.net_security import Device
 
 from hopwire.attack.faults import Close, Culprit, Fault, Pause, Write, flipped
-from hopwire.attack.outcomes import Outcome, outcome_json, outcome_lines
+from hopwire.attack.outcomes import Heard, Outcome, outcome_json, outcome_lines
 from hopwire.attack.replaying import Manner, Player
 from hopwire.attack.scripts import Names, bytes_of, check_steps, frame_of, parse_json
 from hopwire.attack.sending import Sending
-from hopwire.attack.speaker import Heard
 from hopwire.attack.surveying import frames_of, survey
 from hopwire.cli import main
 from hopwire.errors import WireError

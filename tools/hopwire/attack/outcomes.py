@@ -9,10 +9,22 @@ from typing import Any
 from hopwire.dumping.as_json import jsonable
 from hopwire.escaping import printable, shown_value
 
-from .speaker import Heard
-
 _ENDINGS = ("ERROR", "REFUSE", "FAILED", "ABORTED")
 _SHOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Something that the daemon did.
+
+    :param what: type of a frame; or ``closed``, ``lost``, ``broke the protocol``.
+    """
+
+    at_s: float
+    connection: str
+    what: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    stream: int = 0
 
 
 @dataclass(slots=True)
@@ -57,7 +69,9 @@ def outcome_lines(outcome: Outcome) -> Iterator[str]:
     for heard in outcome.heard[:_SHOWN]:
         stream = f" stream {heard.stream}" if heard.stream else ""
         told = " ".join(
-            f"{printable(name)}={shown_value(value, 120)}" for name, value in heard.fields.items() if name != "token"
+            f"{printable(name)}={shown_value(value, 120)}"
+            for name, value in heard.fields.items()
+            if name != "token" and value != {}
         )
         yield f"  {heard.at_s:10.3f} {printable(heard.connection):<8} {heard.what}{stream} {told}".rstrip()
     left = len(outcome.heard) - _SHOWN + outcome.heard_left_out

@@ -7,7 +7,7 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,25 +22,13 @@ from streamhop_protocol.messages import MoveMessage
 from streamhop_protocol.signals import Credit, Done, Ping, Pong, Reset, Welcome
 from streamhop_protocol.windows import SendWindow
 
+from .outcomes import Heard
+
 PIECE_BYTES = 64 * 1024
 HEARD_MAX = 10_000
 STREAMS_MAX = 4096
 CONNECTIONS_MAX = 16
 CONNECT_S_MAX = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """Something that the daemon did.
-
-    :param what: type of a frame; or ``closed``, ``lost``, ``broke the protocol``.
-    """
-
-    at_s: float
-    connection: str
-    what: str
-    fields: dict[str, Any] = field(default_factory=dict)
-    stream: int = 0
 
 
 @dataclass(slots=True)

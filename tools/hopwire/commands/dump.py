@@ -8,7 +8,7 @@ import click
 
 from hopwire.dumping.as_json import json_line
 from hopwire.dumping.lines import HEADING, lines_of, plain
-from hopwire.events import FrameSeen, Seen
+from hopwire.events import BrokenSeen, FrameSeen, Seen
 from hopwire.filtering import Filter
 from hopwire.filtering.fields import FIELDS
 from hopwire.recordings import STANDARD_INPUT, open_recording, standard_output_is_terminal
@@ -101,13 +101,16 @@ def _headed(lines: Iterator[str]) -> Iterator[str]:
 
 
 def chosen(events: Iterator[Seen], wanted: Filter | None) -> Iterator[tuple[Seen, Roster]]:
-    """The events that a filter lets pass, each with what is known by then. A filter chooses frames alone."""
+    """The events that a filter lets pass, each with what is known by then.
+
+    With a filter, of what is no frame only violations are left.
+    """
     roster = Roster()
     for seen in events:
         if isinstance(seen, FrameSeen):
             roster.take(seen)
             if wanted is not None and not wanted.passes(seen, roster):
                 continue
-        elif wanted is not None:
+        elif wanted is not None and not isinstance(seen, BrokenSeen):
             continue
         yield seen, roster

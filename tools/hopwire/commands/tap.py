@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from hopwire.dumping.lines import HEADING, lines_of, plain
-from hopwire.events import FrameSeen, Seen
+from hopwire.events import BrokenSeen, FrameSeen, Seen
 from hopwire.filtering import Filter
 from hopwire.filtering.fields import Kind, read_value
 from hopwire.flow.records import About
@@ -94,6 +94,8 @@ def _teller(wanted: Filter | None, *, quiet: bool) -> Callable[[Seen], None]:
             roster.take(seen)
             if wanted is not None and not wanted.passes(seen, roster):
                 return
+        elif wanted is not None and not isinstance(seen, BrokenSeen):
+            return
         try:
             for line in lines_of(seen, roster, paint=paint):
                 sys.stdout.write(line + "\n")

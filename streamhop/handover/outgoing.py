@@ -55,6 +55,7 @@ from .sending import Sender
 from .settling_here import remove_tree
 from .source_actions import forbid_restart, remove_moved, stays_frozen
 from .states import RUNS_THERE, Role, State
+from .traced import Inputs, tell_verdict
 
 log = logging.getLogger("streamhop.handover")
 
@@ -118,7 +119,7 @@ class OutgoingMove:
         self._means = means or Means()
         self._limit_bytes_per_s = limit_bytes_per_s
         self._costs = costs or Costs()
-        self._journal = MoveJournal(host.journal, self.id, Role.SOURCE, epoch)
+        self._journal = MoveJournal(host.journal, self.id, Role.SOURCE, epoch, trace=host.trace)
         self._retreat = Retreat(host, self._journal, self.id, epoch, container.id, events)
         self._brake = Brake(host, self._journal, container, options, events, tally)
         self.connected = False
@@ -175,6 +176,8 @@ class OutgoingMove:
     def _phase(self, name: str) -> None:
         self._tally.timeline.mark(name)
         self._events.emit("phase", phase=name)
+        if self._host.trace is not None:
+            self._host.trace.emit("move:phase", move=self.id, phase=name)
 
     async def _move(self, session: PeerSession, dialogue: Dialogue) -> None:
         container = self._container
@@ -256,8 +259,9 @@ class OutgoingMove:
     def _judge(self, session: PeerSession, rounds: Sequence[RoundResult], elapsed_s: float, *, alone: bool) -> Verdict:
         manifest = self._container.manifest
         bandwidth = session.goodput_bytes_per_s or 0.0
+        final_wire_bytes = predict_bytes(rounds, manifest.page_size)
         predicted = predict_downtime(
-            predict_bytes(rounds, manifest.page_size),
+            final_wire_bytes,
             bandwidth,
             session.rtt_s or 0.0,
             manifest.memory_bytes,
@@ -269,6 +273,9 @@ class OutgoingMove:
             0.0, bandwidth, session.rtt_s or 0.0, manifest.memory_bytes, Costs()
         ).fixed_s
         verdict = self._brake.judge(decide(rounds, predicted, self._options, elapsed_s), rounds, alone=alone)
+        if self._host.trace is not None:
+            inputs = Inputs(elapsed_s, bandwidth, session.rtt_s, manifest.memory_bytes, final_wire_bytes)
+            tell_verdict(self._host.trace, self.id, verdict, rounds, inputs, self._options, self._costs)
         number = len(rounds) - 1
         self._tally.add_round(number, rounds[-1], verdict)
         self._events.emit("round", **self._tally.rounds[-1], link_bytes_per_s=round(bandwidth))

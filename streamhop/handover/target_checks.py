@@ -107,7 +107,7 @@ def _some(names: list[str]) -> str:
 
 def _check_kernel(manifest: Manifest, capabilities: HostCapabilities) -> Iterator[Finding]:
     theirs, own = parse_version(manifest.versions.get("kernel", ""))[:2], parse_version(capabilities.kernel)[:2]
-    if theirs and own < theirs:
+    if theirs and own and own < theirs:
         kernel = shown(manifest.versions["kernel"])
         yield found(
             "kernel.older",

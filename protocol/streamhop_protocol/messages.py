@@ -99,7 +99,7 @@ class Accept(MoveMessage):
 class Refuse(MoveMessage):
     """Target: no, why not, and what would change that. Nothing was made for the move.
 
-    ``others`` has what else is in the way, pairs of reason and fix.
+    ``others`` has what else is in the way, pairs of reason and fix; ``attributes`` the findings behind all of it.
     """
 
     epoch: Epoch
@@ -107,6 +107,7 @@ class Refuse(MoveMessage):
     reason: Prose
     fix: Prose
     others: Reasons = None
+    attributes: Attributes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ LARGEST: tuple[Any, ...] = (
     s.Reset(CODE, TEXT),
     m.Offer(MOVE, U32, {"of": "any", "shape": [True, False, None]}, {"hash_seed": bytes(8)}),
     m.Accept(MOVE, U32, [NAME], ["", NAME], {"kept_s": 0.5}),
-    m.Refuse(MOVE, U32, CODE, TEXT, TEXT, [["reason", "fix"], ["", ""]]),
+    m.Refuse(MOVE, U32, CODE, TEXT, TEXT, [["reason", "fix"], ["", ""]], {"of": "any", "shape": [1]}),
     m.Ready(MOVE, U32),
     m.Prepare(MOVE, U32, DIGEST, {"x": 1}),
     m.Prepared(MOVE, U32, DIGEST, {"x": 1}),

@@ -18,13 +18,24 @@ DIGEST = bytes(range(32))
 TOKEN = bytes(range(32, 64))
 DATA = FrameType.DATA
 
+FINDING = {
+    "id": "target.port",
+    "severity": "refuses",
+    "what": "port 80 is taken",
+    "why": "a published port can have one owner",
+    "reference": "",
+    "fix": "free it",
+}
+
 CONTROL = (
     m.Offer(MOVE, 1, {"container": "web", "page_size": 4096, "trees": ["rootfs"]}),
     m.Offer(MOVE, 2, {"container": "web"}, {"hash_seed": bytes(range(8))}),
+    m.Offer(MOVE, 1, {"container": "web"}, {"check": True}),
     m.Accept(MOVE, 1, ["sha256:aa"], ["sha256:bb"], {}),
     m.Accept(MOVE, 2, ["sha256:aa"], [], {"begun": {"sha256:aa": 1000}, "held": True}),
     m.Refuse(MOVE, 1, "refused", "port 80 is taken", "free it"),
     m.Refuse(MOVE, 1, "refused", "port 80 is taken", "free it", [["its pages have 16384 bytes", ""]]),
+    m.Refuse(MOVE, 1, "refused", "port 80 is taken", "free it", attributes={"findings": [FINDING]}),
     m.Ready(MOVE, 1),
     m.Prepare(MOVE, 1, DIGEST),
     m.Prepared(MOVE, 1, DIGEST, {"restore_s": 0.25}),

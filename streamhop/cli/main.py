@@ -15,6 +15,7 @@ from streamhop.config import Config
 
 from . import exit_codes
 from .asking import ask, format_option, list_rows
+from .checking import check
 from .client import ControlClient, ControlError
 from .durations import Duration
 from .handover import handover
@@ -167,7 +168,7 @@ def version(client: ControlClient, form: str) -> None:
         click.echo(f"{name:12} {printable(text)}")
 
 
-for command in (migrate, moves, wait, attach, cancel, stage, staged, unstage, handover, kept):
+for command in (check, migrate, moves, wait, attach, cancel, stage, staged, unstage, handover, kept):
     cli.add_command(command)
 
 

@@ -24,6 +24,8 @@ SHOWN_ROWS_MAX = 20
 DETACHED_AT = "pre-copy"
 """The phase before which everything is checked that can be without sending the container."""
 
+_MORE_IS_TOLD = "`streamhop check` tells why this matters, and where to read more"
+
 _WHERE = {
     "source": "it runs on here, as it was",
     "target": "it runs at the target",
@@ -155,6 +157,7 @@ def _tell(container: str, result: dict[str, Any], form: str, role: str = "source
         where,
         result["fix"],
         *(remark for other in _others(result) for remark in (f"also: {other['reason']}", other["fix"])),
+        _MORE_IS_TOLD if result.get("findings") else "",
         exit_code=result["exit_code"],
     )
 

@@ -25,7 +25,6 @@ Errors are ``{"code", "reason", "fix", "exit_code", "runs_at"}`` with a 4xx or 5
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -43,13 +42,11 @@ from streamhop.identity import BadTokenError, PeerBookError
 from streamhop.peering import PairingError
 
 from .access import Access
+from .checks import ChecksApi, new_name_in, required_text
 from .peering import PeeringApi
 from .staging import StagingApi
 
 _BODY_BYTES_MAX = 64 * 1024
-
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}")
-"""Docker's rule for names, moby: daemon/names/names.go."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -112,15 +109,7 @@ def move_request_from_json(body: Any) -> MoveRequest:
     unknown = set(body) - _MOVE_FIELDS
     if unknown:
         raise ConfigError(f"unknown field {min(unknown)!r}")
-    texts: dict[str, str] = {}
-    for name in ("container", "peer"):
-        text = body.get(name)
-        if not isinstance(text, str) or not text:
-            raise ConfigError(f"{name} must be a non-empty string")
-        texts[name] = text
-    new_name = body.get("new_name")
-    if new_name is not None and (not isinstance(new_name, str) or not _NAME.fullmatch(new_name)):
-        raise ConfigError(f"{new_name!r} is not a container's name: letters, digits, '_', '.' and '-', at least two")
+    container, peer, new_name = required_text(body, "container"), required_text(body, "peer"), new_name_in(body)
     rounds = body.get("max_rounds")
     if rounds is not None and (isinstance(rounds, bool) or not isinstance(rounds, int) or not 1 <= rounds <= 100):
         raise ConfigError("max_rounds must be a whole number from 1 to 100")
@@ -134,8 +123,8 @@ def move_request_from_json(body: Any) -> MoveRequest:
     if limit is not None:
         check_limit(limit, "limit_bytes_per_s")
     return MoveRequest(
-        container=texts["container"],
-        peer=texts["peer"],
+        container=container,
+        peer=peer,
         new_name=new_name,
         downtime_s_max=_seconds(body, "max_downtime_s"),
         rounds_max=rounds,
@@ -189,6 +178,7 @@ class ControlApi:
                 web.delete("/v1/kept/{key}", self._drop_kept),
             ]
         )
+        app.add_routes(ChecksApi(self._moves).routes())
         app.add_routes(StagingApi(self._moves).routes())
         if self._peering is not None:
             app.add_routes(self._peering.routes())

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from streamhop.findings import Finding, found
+
 from .docker import Engine
 
 PROBE_S_MAX = 10.0
 
 DOCKER_API_MIN = (1, 41)
 CRIU_MIN = (3, 16)
-CRIU_MIN_FOR_KERNEL_6_16 = (4, 2)
 RUNC_MIN = (1, 1)
 """Floors. CRIU: the first whose `network-lock skip` and `leave-stopped` may stand in a configuration file."""
 
@@ -47,13 +48,8 @@ class HostCapabilities:
     runtimes: Mapping[str, str] = field(default_factory=dict)
     """The OCI runtimes that Docker knows: name to path."""
 
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why this host cannot move containers, and what to do."""
-
-    reason: str
-    fix: str
+    exact: Mapping[str, str] = field(default_factory=dict)
+    """Program to version as it prints it, with what follows the numbers; see :mod:`.known_bad`."""
 
 
 async def host_capabilities(engine: Engine) -> HostCapabilities:
@@ -89,6 +85,13 @@ def capabilities_from(
         cgroup_version=str(info.get("CgroupVersion", "")),
         soft_dirty=soft_dirty,
         runtimes={name: str(runtime.get("path", "")) for name, runtime in runtimes.items()},
+        exact={
+            "docker": str(version.get("Version", "")),
+            "containerd": str(components.get("containerd", "")),
+            "runc": runc,
+            "criu": criu,
+            "kernel": os.uname().release,
+        },
     )
 
 
@@ -99,30 +102,32 @@ def image_store(info: Mapping[str, Any]) -> str:
     return "containerd" if snapshotter else "classic"
 
 
-def problems(capabilities: HostCapabilities) -> list[Problem]:
-    """What keeps this host from moving containers; an empty list if nothing does."""
-    found = []
+def problems(capabilities: HostCapabilities) -> list[Finding]:
+    """Programs that are missing here, or older than anything this code works with; an empty list if none is.
+
+    What is known of newer ones is in :mod:`.known_bad`.
+    """
+    findings = []
     if parse_version(capabilities.docker_api) < DOCKER_API_MIN:
         wanted = ".".join(map(str, DOCKER_API_MIN))
-        found.append(
-            Problem(
+        findings.append(
+            found(
+                "host.docker-old",
                 f"Docker {capabilities.docker} is too old (API {capabilities.docker_api}, {wanted} needed)",
                 "upgrade Docker to 20.10 or later",
             )
         )
-    found += _program_problems("runc", capabilities.runc, RUNC_MIN, "")
-    modern = parse_version(capabilities.kernel) >= (6, 16)
-    remark = f" on kernel {capabilities.kernel}" if modern else ""
-    found += _program_problems("criu", capabilities.criu, CRIU_MIN_FOR_KERNEL_6_16 if modern else CRIU_MIN, remark)
-    return found
+    findings += _program_problems("runc", capabilities.runc, RUNC_MIN)
+    findings += _program_problems("criu", capabilities.criu, CRIU_MIN)
+    return findings
 
 
-def _program_problems(name: str, version: str, least: tuple[int, ...], remark: str) -> list[Problem]:
+def _program_problems(name: str, version: str, least: tuple[int, ...]) -> list[Finding]:
     wanted = ".".join(map(str, least))
     if not version:
-        return [Problem(f"{name} is not installed", f"install {name} {wanted} or later")]
+        return [found(f"host.{name}-missing", f"{name} is not installed", f"install {name} {wanted} or later")]
     if parse_version(version) < least:
-        return [Problem(f"{name} {version} is too old{remark}", f"install {name} {wanted} or later")]
+        return [found(f"host.{name}-old", f"{name} {version} is too old", f"install {name} {wanted} or later")]
     return []
 
 

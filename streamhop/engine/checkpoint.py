@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from .criu_log import explain_file
+from .criu_log import explain_output
 from .criu_when_told import GO, PAGES_DESCRIPTOR, environment, listen
+from .kept_logs import explain_and_keep
 
 CRIU_CONFIG = f"network-lock skip\npage-server\nps-socket {PAGES_DESCRIPTOR}\n"
 """The network gate is closed already and stays so; CRIU's own lock would only cost time (half of a small dump's). Pages
@@ -42,7 +43,7 @@ class CheckpointFailed(Exception):  # noqa: N818 - the callers' name for it
 
 @asynccontextmanager
 async def checkpoint_in_waiting(
-    container_id: str, runc_root: Path, image_dir: Path, work_dir: Path, launchers: Path
+    container_id: str, runc_root: Path, image_dir: Path, work_dir: Path, launchers: Path, logs: Path | None = None
 ) -> AsyncIterator[Checkpoint]:
     """Everything of a dump that can be done before the container is frozen; returns when CRIU waits for the word.
 
@@ -52,6 +53,7 @@ async def checkpoint_in_waiting(
     :param image_dir: gets the images but for pages and their pagemaps; must exist and be empty.
     :param work_dir: gets CRIU's log; must exist.
     :param launchers: where :func:`.setup.install_stand_in` was called.
+    :param logs: where CRIU's log is kept if the dump fails; None: nowhere.
     :raises CheckpointFailed: runc did not come so far.
     """
     with tempfile.TemporaryDirectory(prefix="criu-", dir=work_dir) as private, listen(private) as listener:
@@ -67,7 +69,7 @@ async def checkpoint_in_waiting(
             )
         except OSError as error:
             raise CheckpointFailed(f"runc cannot be run: {error.strerror}", "install runc, or mend PATH") from error
-        checkpoint = Checkpoint(process, listener, work_dir)
+        checkpoint = Checkpoint(process, listener, work_dir, logs)
         try:
             if cancelled is not None:
                 raise cancelled
@@ -83,11 +85,14 @@ class Checkpoint:
     Somebody has to take :attr:`pages` in another thread meanwhile.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, listener: socket.socket, work_dir: Path) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, listener: socket.socket, work_dir: Path, logs: Path | None = None
+    ) -> None:
         self._process = process
         self._listener = listener
         self._listener.setblocking(False)
         self._work_dir = work_dir
+        self._logs = logs
         self._ending = asyncio.ensure_future(process.communicate())
         self._stand_in: socket.socket | None = None
 
@@ -138,9 +143,10 @@ class Checkpoint:
         await _kill(self._process, self._ending)
 
     async def _failure(self, output: bytes) -> CheckpointFailed:
-        reason, fix = await asyncio.to_thread(explain_file, self._work_dir / "dump.log")
-        told = output.decode(errors="replace").strip()[-_OUTPUT_CHARACTERS_MAX:]
-        return CheckpointFailed(f"the container could not be dumped: {reason or told}", fix if reason else "")
+        reason, fix = await asyncio.to_thread(explain_and_keep, self._work_dir / "dump.log", self._logs, "dump")
+        if not reason:
+            reason, fix = explain_output(output.decode(errors="replace").strip()[-_OUTPUT_CHARACTERS_MAX:])
+        return CheckpointFailed(f"the container could not be dumped: {reason}", fix)
 
     async def _finish(self, timeout_s: float) -> bytes:
         """What runc printed; see :meth:`run` for what happens on a cancel."""

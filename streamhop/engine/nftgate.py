@@ -153,6 +153,68 @@ def _same_namespace(first: str, second: str) -> bool:
     return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
 
 
+def netlink_socket(namespace: str, protocol: int) -> socket.socket:
+    """A netlink socket that lives in the network namespace at a path, such as ``/proc/7/ns/net``.
+
+    The calling *thread* enters the namespace for a moment, see :class:`Gate`.
+
+    :param protocol: of netlink(7).
+    :raises OSError: there is no such namespace, or the kernel does not speak the protocol.
+    """
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _setns(there)
+        finally:
+            os.close(there)
+        try:
+            sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        finally:
+            _setns(home)
+    finally:
+        os.close(home)
+    sock.settimeout(_REPLY_TIMEOUT_S)
+    return sock
+
+
+def check_nftables() -> None:
+    """Whether this kernel has nftables, found by asking for a table; nothing is changed.
+
+    :raises GateError: it has not.
+    """
+    try:
+        sock = netlink_socket("/proc/thread-self/ns/net", _NETLINK_NETFILTER)
+    except OSError as error:
+        raise GateError(f"this kernel does not speak to nftables: {error.strerror}") from error
+    with sock:
+        _has_table(sock)
+
+
+def _has_table(sock: socket.socket) -> bool:
+    """Whether the gate's table is there.
+
+    :raises GateError: the kernel does not say.
+    """
+    kind = _SUBSYS_NFTABLES << 8 | _GETTABLE
+    code = _ask(sock, _message(kind, _NLM_F_ACK, 1, _NFPROTO_INET, 0, _text(1, TABLE)), 1)
+    if code not in (0, errno.ENOENT):
+        raise GateError(f"cannot look at the network gate: {_reason(code)}")
+    return code == 0
+
+
+def _ask(sock: socket.socket, request: bytes, sequence: int) -> int:
+    """Send; return 0 or the errno of the first step that failed."""
+    try:
+        sock.sendto(request, (0, 0))
+        while True:
+            code = _outcome(sock.recv(_REPLY_BYTES_MAX), sequence)
+            if code is not None:
+                return code
+    except OSError as error:
+        raise GateError(f"nftables does not answer: {error.strerror or error}") from error
+
+
 class Gate:
     """The gate of one network namespace, through a netlink socket that lives in it.
 
@@ -172,31 +234,13 @@ class Gate:
                     f"process {pid} is in the host's network namespace (--network host): it has no network of its own "
                     "to hold back; give the container a network of its own"
                 )
-            self._socket = self._open(path, own)
+            self._socket = netlink_socket(path, _NETLINK_NETFILTER)
         except FileNotFoundError as error:
             raise GateError(f"process {pid} is gone, and its network namespace with it") from error
         except OSError as error:
             raise GateError(
                 f"cannot reach nftables in the network namespace of process {pid}: {error.strerror}"
             ) from error
-
-    @staticmethod
-    def _open(path: str, own: str) -> socket.socket:
-        home = os.open(own, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                _setns(there)
-            finally:
-                os.close(there)
-            try:
-                sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
-            finally:
-                _setns(home)
-        finally:
-            os.close(home)
-        sock.settimeout(_REPLY_TIMEOUT_S)
-        return sock
 
     def __enter__(self) -> Self:
         return self
@@ -210,34 +254,19 @@ class Gate:
 
     def close_gate(self) -> None:
         """Drop everything but loopback, in and out, from now on. Safe to repeat; atomic."""
-        code = self._ask(*_close_batch())
+        code = _ask(self._socket, *_close_batch())
         if code:
             raise GateError(f"cannot close the network gate: {_reason(code)}")
 
     def open_gate(self) -> None:
         """Let packets pass again. Safe to repeat."""
-        code = self._ask(*_batch((_DELTABLE, 0, _text(1, TABLE))))
+        code = _ask(self._socket, *_batch((_DELTABLE, 0, _text(1, TABLE))))
         if code not in (0, errno.ENOENT):
             raise GateError(f"cannot open the network gate: {_reason(code)}")
 
     def is_closed(self) -> bool:
         """Whether the gate's table is there."""
-        kind = _SUBSYS_NFTABLES << 8 | _GETTABLE
-        code = self._ask(_message(kind, _NLM_F_ACK, 1, _NFPROTO_INET, 0, _text(1, TABLE)), 1)
-        if code not in (0, errno.ENOENT):
-            raise GateError(f"cannot look at the network gate: {_reason(code)}")
-        return code == 0
-
-    def _ask(self, request: bytes, sequence: int) -> int:
-        """Send; return 0 or the errno of the first step that failed."""
-        try:
-            self._socket.sendto(request, (0, 0))
-            while True:
-                code = _outcome(self._socket.recv(_REPLY_BYTES_MAX), sequence)
-                if code is not None:
-                    return code
-        except OSError as error:
-            raise GateError(f"nftables does not answer: {error.strerror or error}") from error
+        return _has_table(self._socket)
 
 
 def _outcome(reply: bytes, sequence: int) -> int | None:

@@ -33,7 +33,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .criu_log import explain_file
+from .kept_logs import explain_and_keep
 from .runtime_create import LINE_BYTES_MAX, LOCK, SOCKET_NAME
 from .supervisor import let_go_mark
 
@@ -107,6 +107,7 @@ class PendingRestore:
         self._directory = directory
         self._writer: asyncio.StreamWriter | None = None
         self._work: Path | None = None
+        self._logs: Path | None = None
         self._bundle: Bundle | None = None
         self._timings: dict[str, float] = {}
         self._refusal: str | None = None
@@ -122,18 +123,21 @@ class PendingRestore:
             raise RestoreFailed("the runtime has not said where the bundle is")
         return self._bundle
 
-    async def get_ready(self, image: Path, work: Path, launchers: Path, tcp: str = "close") -> None:
+    async def get_ready(
+        self, image: Path, work: Path, launchers: Path, tcp: str = "close", logs: Path | None = None
+    ) -> None:
         """Let runc get as far as it can without CRIU's images; returns when nothing but those is missing.
 
         :param image: where they will be; ``descriptors.json`` must be there already.
         :param work: directory for CRIU's log.
         :param launchers: where :func:`.setup.install_stand_in` was called.
         :param tcp: ``close`` restores established connections closed, ``established`` as they were.
+        :param logs: where CRIU's log is kept if the restore fails; None: nowhere.
         """
         if tcp not in ("close", "established"):
             raise ValueError(f"unknown way to restore TCP connections: {tcp!r}")
         await self._reached(self._created)
-        self._work = work
+        self._work, self._logs = work, logs
         places = {"image": str(image.absolute()), "work": str(work.absolute()), "launchers": str(launchers.absolute())}
         await self._send({"restore": {**places, "tcp": tcp}})
         try:
@@ -261,7 +265,9 @@ class PendingRestore:
         if not self._running.is_set():
             cause, fix = "", ""
             if self._work is not None and self._refusal is None:
-                cause, fix = await asyncio.to_thread(explain_file, self._work / "restore.log")
+                cause, fix = await asyncio.to_thread(
+                    explain_and_keep, self._work / "restore.log", self._logs, "restore"
+                )
             self._failure = RestoreFailed(f"{reason}: {cause}" if cause else reason, fix if cause else "")
         for stage in (self._created, self._ready, self._restored, self._running, self._over):
             stage.set()

@@ -10,6 +10,7 @@ from streamhop.net import PeerSession, SessionLost
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Abort, MoveMessage, Offer, Refuse
 
+from .admitting import answer_check
 from .answering import answer_from_journal
 from .background import Background
 from .concurrency import uninterrupted
@@ -18,7 +19,7 @@ from .host import Host
 from .incoming import IncomingMove
 from .journal import Record
 from .means import Means
-from .offering import STAGE
+from .offering import CHECK, STAGE
 from .settlements import Settlements
 from .states import Role, State
 
@@ -31,6 +32,9 @@ STAGED_MAX = 4
 """Copies ahead of moves that come at once; they take no place of a move's."""
 
 STAGED_PER_PEER_MAX = 2
+
+CHECKS_MAX = 4
+"""Questions without a move that are looked into at once; others wait."""
 
 INCOMING_PER_PEER_MAX = 6
 """The same from one peer, so that others find a place."""
@@ -53,6 +57,7 @@ class Arrivals:
         self._staged: set[bytes] = set()
         """Those of which nothing will be started."""
         self._ended: dict[bytes, asyncio.Event] = {}
+        self._checks = asyncio.Semaphore(CHECKS_MAX)
 
     async def on_session(self, session: PeerSession) -> None:
         """Serve one peer's session until it ends.
@@ -73,7 +78,10 @@ class Arrivals:
 
     async def _dispatch(self, session: PeerSession, message: MoveMessage) -> None:
         incoming = self._incoming.get(message.move)
-        if isinstance(message, Offer):
+        if isinstance(message, Offer) and message.attributes.get(CHECK) is True:
+            async with self._checks:
+                await answer_check(self._host, self._means, session, message)
+        elif isinstance(message, Offer):
             if incoming is not None:
                 incoming.give_way(session, message)
                 await self.wait(message.move)

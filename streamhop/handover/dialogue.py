@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
-from streamhop.content.container_config import Refusal
+from streamhop.findings import findings_from_wire, found
 from streamhop.net import PeerSession
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Failed, Message, MoveMessage, Refuse
@@ -46,8 +46,7 @@ class Dialogue:
         if message.move != self.move:
             raise UnexpectedError(f"{type(message).__name__} of another move")
         if isinstance(message, Refuse):
-            first = Refusal(f"the peer refuses: {message.reason}", message.fix)
-            raise RefusedError.of_several([first, *(Refusal(*other) for other in message.others or ())])
+            raise _refused(message)
         if isinstance(message, Failed):
             raise from_peer(message.code, message.reason, message.fix)
         if isinstance(message, StateMessage) and message.state == State.REFUSED.value:
@@ -66,3 +65,11 @@ class Dialogue:
             message = self._arrived.pop(kind)
         assert isinstance(message, kind)
         return message
+
+
+def _refused(refuse: Refuse) -> RefusedError:
+    first = found("peer.refused", f"the peer refuses: {refuse.reason}", refuse.fix)
+    error = RefusedError.of_several([first, *(found("peer.refused", *other) for other in refuse.others or ())])
+    if "findings" in refuse.attributes:
+        error.findings = findings_from_wire(refuse.attributes["findings"])
+    return error

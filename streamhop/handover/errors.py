@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
-from streamhop.content.container_config import Refusal
+from streamhop.findings import Finding, found, told
 from streamhop.identity import HOW_TO_PAIR
 from streamhop_protocol.limits import OTHER_REASONS_MAX
 
@@ -25,18 +25,21 @@ class MoveError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.fix = fix
-        self.others: Sequence[Refusal] = ()
+        self.others: Sequence[Finding] = ()
         """What else is in the way."""
+        self.findings: Sequence[Finding] = ()
+        """All that is in the way, the first and the others, where it was found by a check."""
 
     @classmethod
-    def of_several(cls, refusals: Sequence[Refusal]) -> Self:
-        """The error that tells all of ``refusals``, of which there is at least one; of very many the first ones."""
-        first, *others = refusals
+    def of_several(cls, findings: Sequence[Finding]) -> Self:
+        """The error that tells all of ``findings``, of which there is at least one; of very many the first ones."""
+        first, *others = findings
         error = cls(first.reason, first.fix)
         if len(others) > OTHER_REASONS_MAX:
-            told = others[: OTHER_REASONS_MAX - 1]
-            others = [*told, Refusal(f"{len(others) - len(told)} more reasons")]
+            named = others[: OTHER_REASONS_MAX - 1]
+            others = [*named, found("check.more", f"{len(others) - len(named)} more reasons")]
         error.others = others
+        error.findings = (first, *others)
         return error
 
     def as_json(self) -> dict[str, Any]:
@@ -49,6 +52,7 @@ class MoveError(Exception):
             "reason": self.reason,
             "fix": self.fix,
             "others": [{"reason": other.reason, "fix": other.fix} for other in self.others],
+            "findings": [told(finding) for finding in self.findings],
         }
 
 

@@ -69,6 +69,11 @@ class Host:
         """Programs that go before others of the same name."""
         return self.config.state_dir / "launchers"
 
+    @property
+    def logs(self) -> Path:
+        """Where logs of CRIU are kept that has failed."""
+        return self.config.state_dir / "logs"
+
     def dump_dir(self, move: bytes) -> Path:
         """Where the final dump of ``move`` is written; on a tmpfs."""
         return self.config.run_dir / "dumps" / move.hex()

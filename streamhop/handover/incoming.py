@@ -12,20 +12,18 @@ import logging
 import sqlite3
 import time
 from collections.abc import Coroutine, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from streamhop.content.container_config import admit
 from streamhop.content.image_layers import ImageAssembler
 from streamhop.content.memory import PageStore
 from streamhop.engine.docker import EngineError
 from streamhop.engine.restores import PendingRestore
 from streamhop.engine.runc_state import DESCRIPTORS_FILE
+from streamhop.findings import findings_to_wire, refusing
 from streamhop.net import PeerSession, SessionLost
 from streamhop_protocol.errors import IntegrityError, ProtocolError, UnexpectedError
 from streamhop_protocol.held_pages import HASH_SEED_BYTES
-from streamhop_protocol.limits import CONTROL_TEXT_BYTES_MAX
 from streamhop_protocol.messages import (
     Abort,
     Aborted,
@@ -37,12 +35,12 @@ from streamhop_protocol.messages import (
     Prepared,
     Query,
     Ready,
-    Refuse,
     Release,
     Started,
 )
 from streamhop_protocol.messages import State as StateMessage
 
+from .admitting import admission_findings
 from .brought_images import layers_noted
 from .concurrency import in_worker, uninterrupted
 from .errors import CancelledMoveError, MoveError, RefusedError
@@ -51,9 +49,10 @@ from .host import Host, MoveJournal
 from .kept import Label
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
 from .means import Means
-from .offering import KEPT_S, STAGE, UNSTAGE
+from .offering import FINDINGS, KEPT_S, STAGE, UNSTAGE
 from .outcomes import WHY
 from .receiving import tell_held
+from .refusing import prose, refuse
 from .settling_here import settle_here
 from .states import STAGED, Role, State
 from .target_actions import provisional_name
@@ -204,16 +203,9 @@ class IncomingMove:
             # Whatever would be in the way of a move: nobody may be made to keep what is not wanted.
             await in_worker(self._host.kept.drop, label.key)
             raise AbortedByPeerError("it is staged no more", wanted=True)
-        # Which runtime the source would have makes no difference: this host's own is used.
-        asked = manifest.request.body["HostConfig"].get("Runtime", "")
         policy = policy_of(self._host.config, self._session.peer_name)
-        if not policy.accept:
-            raise RefusedError("the target takes no containers from this host", "[policy] there: accept = true")
-        if self._staged and not self._host.config.kept_s_max:
-            raise RefusedError("the target keeps nothing ahead of a move", "kept_s_max there: more than 0")
-        refusals = admit(manifest.request, replace(policy.admission, runtimes=frozenset({asked})))
-        refusals += await self._means.check_as_target(self._host, manifest, policy)
-        if refusals:
+        findings = await admission_findings(self._host, self._means, manifest, policy, staged=self._staged)
+        if refusals := refusing(findings):
             raise RefusedError.of_several(refusals)
         await in_worker(self._host.kept.begin, self._spool, label)
         async with self._host.images:
@@ -244,6 +236,7 @@ class IncomingMove:
                 attributes={
                     "begun": dict(intake.begun),
                     "held": self._seed is not None,
+                    FINDINGS: findings_to_wire(findings),
                     **({KEPT_S: self._host.config.kept_s_max} if self._staged else {}),
                 },
             )
@@ -292,7 +285,9 @@ class IncomingMove:
             directory.mkdir(mode=0o700)
         announced = json.dumps(manifest.descriptors, separators=(",", ":"))
         await asyncio.to_thread(_write_private, self._image_dir / DESCRIPTORS_FILE, announced)
-        await self._unless_start_fails(pending.get_ready(self._image_dir, self._restore_log_dir, self._host.launchers))
+        await self._unless_start_fails(
+            pending.get_ready(self._image_dir, self._restore_log_dir, self._host.launchers, logs=self._host.logs)
+        )
 
     async def _begin_restore(self, pending: PendingRestore) -> None:
         """Let the container's first process be made, and Docker wire its network, while memory is still coming."""
@@ -540,16 +535,9 @@ class IncomingMove:
             return Aborted(move=move, epoch=epoch)
         if state is State.OWNED:
             return StateMessage(move=move, epoch=epoch, state=State.REFUSED.value)
-        reason, fix = _prose(error.reason), _prose(error.fix)
         if state is not None:
-            return Failed(move=move, epoch=epoch, code=error.code, reason=reason, fix=fix)
-        others = [[_prose(other.reason), _prose(other.fix)] for other in error.others]
-        return Refuse(move=move, epoch=epoch, code=error.code, reason=reason, fix=fix, others=others or None)
-
-
-def _prose(text: str) -> str:
-    """As much of ``text`` as a message may hold."""
-    return text.encode("utf-8", "replace")[:CONTROL_TEXT_BYTES_MAX].decode("utf-8", "ignore")
+            return Failed(move=move, epoch=epoch, code=error.code, reason=prose(error.reason), fix=prose(error.fix))
+        return refuse(move, epoch, error)
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from streamhop.content.container_config import CreationRequest
 from streamhop.content.image_layers import ImageDescription
+from streamhop.engine.cpu_features import FEATURE, FEATURES_MAX
 from streamhop_protocol.errors import LimitError, MalformedError
 
 CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
@@ -49,6 +50,8 @@ class Manifest:
     """What the container calls its image; the target uses it only if it means this image there too."""
 
     request: CreationRequest
+    cpu: tuple[str, ...] = ()
+    """Features of the source's processor, see :mod:`streamhop.engine.cpu_features`; empty: not known."""
 
     def to_wire(self) -> dict[str, Any]:
         """The manifest as maps, lists, strings and numbers."""
@@ -63,6 +66,7 @@ class Manifest:
             "image": self.image.to_wire(),
             "image_name": self.image_name,
             "request": self.request.to_wire(),
+            "cpu": list(self.cpu),
         }
 
     @classmethod
@@ -99,7 +103,18 @@ class Manifest:
             image=ImageDescription.from_wire(value.get("image")),
             image_name=_text(value, "image_name"),
             request=CreationRequest.from_wire(value.get("request")),
+            cpu=_features(value.get("cpu", [])),
         )
+
+
+def _features(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise MalformedError("cpu must be a list")
+    if len(value) > FEATURES_MAX:
+        raise LimitError(f"cpu has {len(value)} entries, at most {FEATURES_MAX} allowed")
+    if not all(isinstance(name, str) and FEATURE.fullmatch(name) for name in value):
+        raise MalformedError("cpu must be a list of names of features")
+    return tuple(value)
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamhop.content.container_config import Refusal
 from streamhop.content.image_layers import ImageAssembler, held_layers
 from streamhop.content.memory import PageStore
 from streamhop.content.process_images import check_images, needs_network
@@ -25,6 +24,7 @@ from streamhop.engine.checkpoint import Checkpoint, checkpoint_in_waiting
 from streamhop.engine.docker import Engine, runc_root
 from streamhop.engine.processes import ProcessRef, container_pids
 from streamhop.engine.vforks import sharing_memory
+from streamhop.findings import Finding
 from streamhop.net import PeerSession
 from streamhop.telemetry.events import EventLog
 from streamhop_protocol.errors import ProtocolError
@@ -34,10 +34,12 @@ from .guard import guarded
 from .host import Host
 from .kept import BLOCKS, LAYERS, PAGES
 from .manifest import Manifest
-from .preflight import SourceContainer, check_as_source, check_as_target
+from .preflight import SourceContainer
 from .receiving import Receiver
 from .report import Tally
 from .sending import Sender
+from .source_checks import SourceCheck, check_as_source, inspect_as_source
+from .target_checks import check_as_target
 from .target_policy import TargetPolicy
 
 log = logging.getLogger("streamhop.handover")
@@ -67,8 +69,12 @@ class Means:
     # -- source ----------------------------------------------------------------------------------------------------
 
     async def check_as_source(self, host: Host, found: dict[str, Any], new_name: str | None) -> SourceContainer:
-        """See :func:`.preflight.check_as_source`."""
+        """See :func:`.source_checks.check_as_source`."""
         return await check_as_source(host, found, new_name)
+
+    async def inspect_as_source(self, host: Host, found: dict[str, Any], new_name: str | None) -> SourceCheck:
+        """See :func:`.source_checks.inspect_as_source`."""
+        return await inspect_as_source(host, found, new_name)
 
     def guarded(self, host: Host, move: bytes) -> AbstractAsyncContextManager[None]:
         """See :func:`.guard.guarded`."""
@@ -86,7 +92,7 @@ class Means:
         self, host: Host, container: SourceContainer, image: Path, work: Path
     ) -> AbstractAsyncContextManager[Checkpoint]:
         """See :func:`streamhop.engine.checkpoint.checkpoint_in_waiting`."""
-        return checkpoint_in_waiting(container.id, runc_root(container.runtime), image, work, host.launchers)
+        return checkpoint_in_waiting(container.id, runc_root(container.runtime), image, work, host.launchers, host.logs)
 
     def sender(
         self, session: PeerSession, engine: Engine, seed: int, trees: Mapping[str, Path], tally: Tally, events: EventLog
@@ -96,8 +102,8 @@ class Means:
 
     # -- target ----------------------------------------------------------------------------------------------------
 
-    async def check_as_target(self, host: Host, manifest: Manifest, policy: TargetPolicy) -> list[Refusal]:
-        """See :func:`.preflight.check_as_target`."""
+    async def check_as_target(self, host: Host, manifest: Manifest, policy: TargetPolicy) -> list[Finding]:
+        """See :func:`.target_checks.check_as_target`."""
         return await check_as_target(host, manifest, policy)
 
     async def held_layers(self, engine: Engine, manifest: Manifest) -> frozenset[str]:

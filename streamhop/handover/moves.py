@@ -15,6 +15,7 @@ from streamhop.telemetry.events import Event
 from . import inquiries
 from .arrivals import Arrivals
 from .background import Background
+from .checking import CheckRequest, CheckResult, check
 from .concurrency import in_worker
 from .errors import MoveError
 from .host import Host
@@ -42,6 +43,7 @@ class Moves:
     def __init__(self, host: Host, tasks: asyncio.TaskGroup, means: Means | None = None) -> None:
         self._host = host
         means = means or Means()
+        self._means = means
         self._background = Background(tasks, host.stopping)
         self._settlements = Settlements(host, self._background)
         self._staging = Staging(host, self._background, means)
@@ -96,6 +98,10 @@ class Moves:
     async def peers(self) -> list[dict[str, Any]]:
         """See :func:`inquiries.peers`."""
         return await inquiries.peers(self._host)
+
+    async def check(self, request: CheckRequest) -> CheckResult:
+        """See :func:`checking.check`."""
+        return await check(self._host, self._means, request)
 
     # -- what is brought ahead of a move ---------------------------------------------------------------------------
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from streamhop.findings import Finding, findings_from_wire
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.held_pages import HASH_SEED_BYTES
 from streamhop_protocol.messages import Aborted, Accept, Offer
@@ -18,6 +19,12 @@ STAGE = "stage"
 
 UNSTAGE = "unstage"
 """Attribute of OFFER: nothing will come, and what is kept of the container is to go."""
+
+CHECK = "check"
+"""Attribute of OFFER: nothing will come; the answer is what a move would be told, and is forgotten."""
+
+FINDINGS = "findings"
+"""Attribute of ACCEPT and REFUSE: all that the target has found."""
 
 KEPT_S = "kept_s"
 """Attribute of ACCEPT that answers it: for how many seconds it is kept."""
@@ -44,6 +51,8 @@ class Accepted:
     """Whether the target will tell of pages and blocks that an earlier attempt has left there."""
 
     kept_s: float
+    findings: Sequence[Finding] = ()
+    """What the target warns of."""
 
 
 async def offer(dialogue: Dialogue, manifest: Manifest, *, stage: bool = False) -> Accepted:
@@ -67,7 +76,25 @@ async def offer(dialogue: Dialogue, manifest: Manifest, *, stage: bool = False) 
         _begun(accepted, sizes),
         accepted.attributes.get("held") is True,
         _kept_s(accepted) if stage else 0.0,
+        findings_from_wire(accepted.attributes.get(FINDINGS, [])),
     )
+
+
+async def ask(dialogue: Dialogue, manifest: Manifest) -> tuple[Sequence[Finding], int]:
+    """Ask the peer whether a container could come, and no more.
+
+    :returns: what it warns of, and how many bytes of the image it lacks.
+    :raises RefusedError: it could not; the error has all findings.
+    :raises ProtocolError: the peer says what cannot be.
+    :raises SessionLost: the session is over.
+    """
+    await dialogue.session.send(
+        Offer(move=dialogue.move, epoch=dialogue.epoch, manifest=manifest.to_wire(), attributes={CHECK: True})
+    )
+    accepted = await dialogue.answer(Accept)
+    sizes = {layer.digest: layer.size for layer in manifest.image.layers}
+    lacking = sum(sizes[digest] for digest in frozenset(accepted.lacks) & sizes.keys())
+    return findings_from_wire(accepted.attributes.get(FINDINGS, [])), lacking
 
 
 async def unstage(dialogue: Dialogue, manifest: Manifest) -> None:

@@ -27,7 +27,7 @@ from .outgoing import OutgoingMove
 from .policy import Costs, PolicyOptions, learn_factor
 from .preflight import SourceContainer, check_cpu_quota, find_container
 from .reconnecting import move_with_reconnects
-from .report import Tally
+from .report import Tally, tell_warnings
 from .settlements import Settlements
 from .staging import Staging
 from .states import Role, State
@@ -231,6 +231,7 @@ class Operations:
         self._leaving.add(found["Id"])
         try:
             container = await self._means.check_as_source(self._host, found, request.new_name)
+            tell_warnings(events, "source", container.warnings)
             if request.auto_converge:
                 await check_cpu_quota(self._host, container)
             async with self._staging.held_back(container.id, peer):

@@ -49,7 +49,7 @@ from .policy import predict_final_wire_bytes as predict_bytes
 from .precopy import PreCopy
 from .preflight import SourceContainer, check_still_runs, paused_by_others
 from .reaching import reach
-from .report import Tally
+from .report import Tally, tell_warnings
 from .retreating import Retreat
 from .sending import Sender
 from .settling_here import remove_tree
@@ -183,6 +183,8 @@ class OutgoingMove:
         container = self._container
         self._phase("offer")
         accepted = await offer(dialogue, container.manifest)
+        if self.epoch == FIRST_EPOCH:
+            tell_warnings(self._events, "target", accepted.findings)
         await self._journal.enter(
             State.PRECOPY,
             container=container.id,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamhop.telemetry.events import Timeline
+from streamhop.findings import Finding, warning
+from streamhop.telemetry.events import EventLog, Timeline
 
 from .policy import Costs, RoundResult, Verdict
 
@@ -144,3 +146,13 @@ def _moved(names: tuple[str, str], source: str, target: str) -> dict[str, Any]:
         "source": source,
         "target": target,
     }
+
+
+def tell_warnings(events: EventLog, side: str, findings: Sequence[Finding]) -> None:
+    """Remark on what the preflight has warned of, and where more is told.
+
+    :param side: whose host it was found on, ``source`` or ``target``.
+    """
+    if warned := warning(findings):
+        named = ", ".join(dict.fromkeys(finding.id for finding in warned))
+        events.emit("remark", text=f"the preflight warns at the {side}: {named}; `streamhop check` tells more")

@@ -126,6 +126,37 @@ STAGED = {
 }
 NOT_STAGED = {**STAGED, "peer": "edge-c", "times": 0, "staged_at": None, "expires_at": None, "failure": FAILED}
 
+FOUND = {
+    "id": "workload.io-uring",
+    "severity": "refuses",
+    "what": "an io_uring, in process 7 (no\x1b[31mde): descriptor 9",
+    "why": "requests under way are in the kernel's rings",
+    "reference": "https://github.com/checkpoint-restore/criu/issues/2131",
+    "fix": "switch it off",
+    "side": "source",
+    "host": "edge-a",
+}
+WARNED = FOUND | {
+    "id": "kernel.older",
+    "severity": "warns",
+    "what": "an older kernel",
+    "reference": "",
+    "side": "target",
+    "host": "edge-b",
+}
+CHECKED: dict[str, Any] = {
+    "container": "web",
+    "source": "edge-a",
+    "target": "edge-b",
+    "exit_code": 12,
+    "findings": [WARNED, FOUND],
+    "target_asked": True,
+    "target_failure": None,
+    "memory_bytes": 5_000_000,
+    "layer_bytes": 9_000_000,
+    "lacking_bytes": 2_000_000,
+}
+
 BEGAN = "2026-03-01T10:00:00.250Z"
 
 
@@ -154,6 +185,7 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.paths: list[str] = []
         self.peers: list[dict[str, Any]] = []
         self.staged: list[dict[str, Any]] = [STAGED]
+        self.checked: dict[str, Any] = CHECKED
         self.events = list(EVENTS)
         self.role = "source"
         self.told = False
@@ -184,6 +216,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/staged":
             rows = [{**STAGED, "times": 0, "peer": peer} for peer in body["peers"]]
             self._answer(json.dumps(rows).encode(), 202)
+            return
+        if self.path == "/v1/checks":
+            self._answer(json.dumps(self.server.checked).encode())
             return
         if body["peer"].startswith("nowhere:"):
             refusal = {"code": "usage", "reason": "not an address", "fix": "", "exit_code": 2, "runs_at": "source"}

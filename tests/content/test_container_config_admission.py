@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from container_config_support import changed, request, wire
 
-from streamhop.content.container_config import AdmissionPolicy, CreationRequest, Refusal, admit
+from streamhop.content.container_config import AdmissionPolicy, CreationRequest, admit
 from streamhop.content.container_config.admission import MASKED_PATHS, READONLY_PATHS
+from streamhop.findings import Finding
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\r\n\u202e"
 
 
-def reasons(found: list[Refusal]) -> str:
+def reasons(found: list[Finding]) -> str:
     """All reasons, one a line."""
     return "\n".join(refusal.reason for refusal in found)
 

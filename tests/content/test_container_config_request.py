@@ -9,8 +9,8 @@ import pytest
 from container_config_support import changed, request, wire
 
 from streamhop.content.container_config import CreationRequest
-from streamhop.content.container_config.refusal import SHOWN_CHARACTERS_MAX, shown
 from streamhop.content.container_config.schema import BODY_BYTES_MAX, ITEMS_MAX, TEXT_BYTES_MAX
+from streamhop.findings.finding import SHOWN_CHARACTERS_MAX, shown
 from streamhop_protocol.errors import LimitError, MalformedError, ProtocolError
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\r\n\u202e"

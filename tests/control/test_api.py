@@ -13,7 +13,10 @@ import pytest
 from streamhop.config import Address, ConfigError
 from streamhop.control.access import Access
 from streamhop.control.api import move_request_from_json, serve_control
+from streamhop.control.checks import check_request_from_json
 from streamhop.control.staging import stage_request_from_json
+from streamhop.findings import Finding
+from streamhop.handover.checking import CheckRequest, CheckResult
 from streamhop.handover.journal import Record
 from streamhop.handover.move_ids import find_move
 from streamhop.handover.operations import MoveRequest, Operation
@@ -62,6 +65,10 @@ class FakeMoves:
     def cancel(self, move: bytes) -> bool:
         self.decided.append(("cancel", move))
         return True
+
+    async def check(self, request: CheckRequest) -> CheckResult:
+        self.checked = request
+        return CheckResult(request.container, "edge-a", request.peer, [Finding("target.port", "port 80 is taken")])
 
     async def stage(self, request: StageRequest) -> list[StagedCopy]:
         self.staging = request
@@ -125,6 +132,35 @@ async def test_a_move_is_started_followed_and_cancelled(
     assert moves.decided == [("cancel", bytes.fromhex(identifier))]
     async with client.get(f"/v1/moves/{identifier}") as answer:
         assert (await answer.json())["running"] is False
+
+
+async def test_a_check_answers_with_all_findings(served: tuple[FakeMoves, aiohttp.ClientSession]) -> None:
+    moves, http = served
+    body = {"container": "web", "peer": "edge-b", "new_name": "web2"}
+    async with http.post("/v1/checks", json=body) as answer:
+        assert answer.status == 200
+        found = await answer.json()
+    assert moves.checked == CheckRequest("web", "edge-b", "web2")
+    assert (found["exit_code"], found["findings"][0]["id"]) == (12, "target.port")
+    async with http.post("/v1/checks", data=b"{") as answer:
+        assert (answer.status, (await answer.json())["code"]) == (400, "usage")
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ([], "object"),
+        ({"peer": "b"}, "container"),
+        ({"container": "a"}, "peer"),
+        ({"container": "", "peer": "b"}, "container"),
+        ({"container": "a", "peer": 7}, "peer"),
+        ({"container": "a", "peer": "b", "new_name": "-x"}, "not a container's name"),
+        ({"container": "a", "peer": "b", "limit": 1}, "unknown field 'limit'"),
+    ],
+)
+def test_what_a_check_may_not_ask(body: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        check_request_from_json(body)
 
 
 async def test_copies_are_asked_for_listed_and_ended(served: tuple[FakeMoves, aiohttp.ClientSession]) -> None:

@@ -55,7 +55,7 @@ class FakeRuntime:
 
 async def get_ready(runtime: FakeRuntime, pending: PendingRestore, path: Path) -> None:
     await runtime.send({"event": "ready"})
-    await pending.get_ready(path, path, path)
+    await pending.get_ready(path, path, path, logs=path / "logs")
 
 
 @pytest.fixture
@@ -151,9 +151,10 @@ async def test_a_failure_is_explained_from_crius_log(pending: PendingRestore, tm
     (tmp_path / "restore.log").write_text("(00.1) 1: Error (criu/files-reg.c:1): File a has bad size 1 (expect 2)\n")
     await get_ready(runtime, pending, tmp_path)
     await runtime.send({"event": "failed", "reason": "runc restore ended with exit code 1"})
-    with pytest.raises(RestoreFailed, match="exit code 1: File a has bad size 1") as caught:
+    with pytest.raises(RestoreFailed, match=r"exit code 1: a file at the target .*; File a has bad size 1") as caught:
         await pending.restored()
-    assert "differs" in caught.value.fix
+    assert "try again" in caught.value.fix
+    assert (tmp_path / "logs" / "000001-restore.log").exists()
     await runtime.close()
 
 

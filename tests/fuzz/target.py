@@ -40,7 +40,7 @@ MODULES = {
     "memory": ("page_batch", "page_image", "pagemap", "mm"),
     "trees": ("tree_records", "tree_apply"),
     "images": ("image_description", "image_document", "archive", "layer_blob"),
-    "containers": ("manifest", "container"),
+    "containers": ("manifest", "container", "findings"),
     "streams": ("receiving",),
     "peers": ("pairing_inviter", "pairing_guest", "token", "certificate", "peer_file"),
     "logs": ("criu_log",),

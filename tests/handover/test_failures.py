@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
-from streamhop.content.container_config import Refusal
 from streamhop.engine.docker import EngineError
+from streamhop.findings import Finding
 from streamhop.handover.errors import BY_CODE, ContentError, MoveError, RefusedError, UnreachableError, from_peer
 from streamhop.handover.failures import as_move_error, first_failure
 from streamhop.net import SessionLost
@@ -57,7 +57,8 @@ def test_no_code_of_a_peers_says_where_the_container_runs() -> None:
 
 def test_of_very_many_reasons_the_first_are_told_and_how_many_there_are() -> None:
     for number, other_count in ((1, 0), (2, 1), (OTHER_REASONS_MAX + 1, OTHER_REASONS_MAX), (100, OTHER_REASONS_MAX)):
-        refusals = [Refusal(f"reason {each}", f"fix {each}") for each in range(number)]
+        refusals = [Finding("target.port", f"reason {each}", f"fix {each}") for each in range(number)]
         error = RefusedError.of_several(refusals)
         assert (error.reason, error.fix, len(error.others)) == ("reason 0", "fix 0", other_count)
-    assert error.others[-1] == Refusal(f"{100 - OTHER_REASONS_MAX} more reasons")
+    assert error.others[-1].reason == f"{100 - OTHER_REASONS_MAX} more reasons"
+    assert [finding.reason for finding in error.findings] == ["reason 0", *(other.reason for other in error.others)]

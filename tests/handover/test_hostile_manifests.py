@@ -20,7 +20,7 @@ from streamhop.config import Config
 from streamhop.content.container_config import admit
 from streamhop.engine.capabilities import HostCapabilities
 from streamhop.engine.docker import NotFound
-from streamhop.handover import preflight
+from streamhop.handover import target_checks
 from streamhop.handover.journal import Journal
 from streamhop.handover.manifest import Manifest
 from streamhop.handover.target_policy import policy_of
@@ -169,11 +169,11 @@ async def checked(host: Any, monkeypatch: pytest.MonkeyPatch, sent: dict[str, An
     async def capabilities(engine: object) -> HostCapabilities:
         return here
 
-    monkeypatch.setattr(preflight, "host_capabilities", capabilities)
-    monkeypatch.setattr(preflight, "registered_run_dir", lambda _: host.config.run_dir)
+    monkeypatch.setattr(target_checks, "host_capabilities", capabilities)
+    monkeypatch.setattr(target_checks, "registered_run_dir", lambda _: host.config.run_dir)
     monkeypatch.setattr("os.uname", lambda: SimpleNamespace(machine="x86_64"))
     manifest = Manifest.from_wire(sent)
-    found = await preflight.check_as_target(host, manifest, policy_of(host.config, "edge-a"))
+    found = await target_checks.check_as_target(host, manifest, policy_of(host.config, "edge-a"))
     assert all(objection.reason.isprintable() and len(objection.reason) < 400 for objection in found)
     return "\n".join(objection.reason for objection in found)
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from handover_support import MOVE, POLICY, FakeEngine, host_with, make_unwritable, written
 
-from streamhop.content.container_config import Refusal
 from streamhop.engine.restores import RestoreFailed
+from streamhop.findings import Finding
 from streamhop.handover.errors import MoveError, RefusedError
 from streamhop.handover.incoming import IncomingMove
 from streamhop.handover.journal import Journal
@@ -273,7 +273,9 @@ async def test_a_disk_too_full_to_begin_leaves_no_spool(
 
 
 async def test_a_refusal_tells_all_reasons_as_far_as_a_message_holds_them(journal: Journal, tmp_path: Path) -> None:
-    error = RefusedError.of_several([Refusal("port 80 is taken", "free it"), Refusal("\N{SNOWMAN}" * 5000, "no fix")])
+    error = RefusedError.of_several(
+        [Finding("target.port", "port 80 is taken", "free it"), Finding("target.name", "\N{SNOWMAN}" * 5000, "no fix")]
+    )
     said = Target(journal, tmp_path, on_go=lambda: None).move._last_word(None, error, error)
     assert decode_message(*encode_message(said)) == said
     assert (said.reason, said.fix) == ("port 80 is taken", "free it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,13 +16,14 @@ from snapshots_support import DOCUMENTS, check_snapshot
 
 import streamhop
 from streamhop.config import Address, Config
-from streamhop.content.container_config import Refusal
 from streamhop.control.access import Access
 from streamhop.control.api import serve_control
 from streamhop.control.peering import PeeringApi
 from streamhop.engine.capabilities import HostCapabilities
+from streamhop.findings import Finding, Severity
 from streamhop.handover import inquiries, operations
-from streamhop.handover.errors import InDoubtError, RefusedError
+from streamhop.handover.checking import CheckResult
+from streamhop.handover.errors import InDoubtError, RefusedError, UnreachableError
 from streamhop.handover.host import Host, kept_content
 from streamhop.handover.journal import Journal
 from streamhop.handover.moves import Moves
@@ -35,6 +37,7 @@ from streamhop.peering import Pairing, PeerDirectory
 from streamhop.telemetry.events import EventLog
 
 GONE, CAME = b"g" * 16, b"c" * 16
+FOUND = Finding("target.disk", "no room", "make some", "because", "a page", Severity.REFUSES)
 ROUND = RoundResult(pages=10, deferred_pages=1, raw_bytes=4096, wire_bytes=1000, seconds=0.5)
 
 
@@ -45,7 +48,7 @@ class FakeEngine:
         return [{"Id": "c" * 64, "Status": "Up 3 minutes"}]
 
     async def inspect_container(self, _name: str) -> dict[str, Any]:
-        return {"Name": "/web", "Config": {"Image": "nginx:1"}, "State": {"Pid": 1}}
+        return {"Name": "/web", "Config": {"Image": "nginx:1"}, "State": {"Pid": os.getpid()}}
 
 
 class FakeStream:
@@ -131,7 +134,10 @@ def test_results() -> None:
     moved = finished_tally().report(("web", "web2"), "edge-a", "edge-b")
     check_snapshot("result_moved", moved)
     check_snapshot("result_moved_without_figures", report_without_figures(("web", "web2"), "edge-a", "edge-b"))
-    check_snapshot("result_failed", RefusedError.of_several([Refusal("no room", "make some"), Refusal("no")]).as_json())
+    check_snapshot("result_failed", RefusedError.of_several([FOUND, FOUND]).as_json())
+    lost = UnreachableError("nobody answers")
+    check_snapshot("check", CheckResult("web", "edge-a", "edge-b", [FOUND], [FOUND]).as_json())
+    check_snapshot("check_without_peer", CheckResult("web", "edge-a", "edge-b", [], [], lost).as_json())
     check_snapshot("result_in_doubt", InDoubtError("GO was sent").as_json())
 
 

@@ -12,11 +12,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from streamhop.content.container_config import CreationRequest, Refusal
+from streamhop.content.container_config import CreationRequest
 from streamhop.content.image_layers.description import ImageDescription, from_config
 from streamhop.content.image_layers.documents import digest_of
 from streamhop.engine.checkpoint import CheckpointFailed
 from streamhop.engine.processes import ProcessRef
+from streamhop.findings import Finding, found
 from streamhop.handover.host import Host
 from streamhop.handover.manifest import Manifest
 from streamhop.handover.means import Intake, Means
@@ -135,10 +136,10 @@ class SimulatedMeans(Means):
         growth = self._docker.dirt_growth if self._docker.dirties_fast else lambda: MODERATE_GROWTH
         return _Sender(self._world, cast("End", session), self._images, self._faults, growth)
 
-    async def check_as_target(self, host: Host, manifest: Manifest, policy: TargetPolicy) -> list[Refusal]:
+    async def check_as_target(self, host: Host, manifest: Manifest, policy: TargetPolicy) -> list[Finding]:
         await self._step("preflight")
         taken = any(c.name == manifest.request.name for c in self._docker.containers.values())
-        return [Refusal("the name is taken", "")] if taken else []
+        return [found("target.name", "the name is taken")] if taken else []
 
     async def held_layers(self, engine: Any, manifest: Manifest) -> frozenset[str]:
         held = self._docker.images.get(manifest.image_name) == manifest.image.id

@@ -218,7 +218,9 @@ class Pending:
         await self._reached(self._created)
         return Bundle(Path("/bundle"), Path("/bundle/rootfs"), {})
 
-    async def get_ready(self, image: Path, work: Path, launchers: Path, tcp: str = "close") -> None:
+    async def get_ready(
+        self, image: Path, work: Path, launchers: Path, tcp: str = "close", logs: Path | None = None
+    ) -> None:
         """See :meth:`PendingRestore.get_ready`."""
         await self._reached(self._created)
         await self._step("order")

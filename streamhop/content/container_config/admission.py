@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from streamhop.findings import Finding, found, shown
+
 from .creation import is_fixed
-from .refusal import Refusal, shown
 from .request import CreationRequest
 
 DEFAULT_CAPABILITIES = frozenset(
@@ -89,7 +90,7 @@ class AdmissionPolicy:
     """Whether the ulimits ``nice``, ``rtprio`` and ``rttime`` and real-time CPU shares may be set."""
 
 
-def admit(request: CreationRequest, policy: AdmissionPolicy | None = None) -> list[Refusal]:
+def admit(request: CreationRequest, policy: AdmissionPolicy | None = None) -> list[Finding]:
     """Everything in ``request`` that ``policy`` does not grant; an empty list if it may be created."""
     policy = policy or AdmissionPolicy()
     host = request.body["HostConfig"]
@@ -107,35 +108,41 @@ def admit(request: CreationRequest, policy: AdmissionPolicy | None = None) -> li
     ]
 
 
-def _refusal(what: str, key: str = "") -> Refusal:
-    """:param key: of the policy, that would allow it."""
+def _refusal(kind: str, what: str, key: str = "") -> Finding:
+    """:param kind: of finding, without ``policy.``.
+    :param key: of the policy, that would allow it.
+    """
     fix = f"change it at the source, or allow it in [policy] at the target: {key}" if key else _NARROW
-    return Refusal(f"the target's policy does not allow {what}", fix)
+    return found(f"policy.{kind}", f"the target's policy does not allow {what}", fix)
 
 
-def _privileges(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
+def _privileges(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Finding]:
     if host.get("Privileged") and not policy.privileged:
-        yield _refusal("privileged containers", "privileged = true")
+        yield _refusal("privileged", "privileged containers", "privileged = true")
     for capability in host.get("CapAdd", ()):
         if capability.upper().removeprefix("CAP_") not in policy.capabilities:
-            yield _refusal(f"the capability {shown(capability)}", "capabilities")
+            yield _refusal("capability", f"the capability {shown(capability)}", "capabilities")
     for field, core in (("MaskedPaths", MASKED_PATHS), ("ReadonlyPaths", READONLY_PATHS)):
         # A container that may do everything has nothing masked.
         if field in host and not policy.privileged and not core <= set(host[field]):
-            yield _refusal(f"system paths to be open ({field})", "privileged = true")
+            yield _refusal("system-paths", f"system paths to be open ({field})", "privileged = true")
     if host.get("Init"):
-        yield Refusal("a container whose first process is Docker's own (--init) cannot be restored", "run it without")
+        yield found(
+            "policy.init",
+            "a container whose first process is Docker's own (--init) cannot be restored",
+            "run it without",
+        )
     if host.get("Runtime", "") not in policy.runtimes:
-        yield _refusal(f"the runtime {shown(host.get('Runtime', ''))!r}")
+        yield _refusal("runtime", f"the runtime {shown(host.get('Runtime', ''))!r}")
 
 
-def _security_options(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
+def _security_options(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Finding]:
     for option in host.get("SecurityOpt", ()):
         if option not in policy.security_options:
-            yield _refusal(f"the security option {shown(option)}", "security_options")
+            yield _refusal("security-option", f"the security option {shown(option)}", "security_options")
 
 
-def _namespaces(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
+def _namespaces(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Finding]:
     for field, what, allowed in (
         ("PidMode", "PID", frozenset({""})),
         ("UTSMode", "UTS", frozenset({""})),
@@ -144,107 +151,109 @@ def _namespaces(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Re
         ("CgroupnsMode", "cgroup", policy.cgroup_namespaces),
     ):
         if (mode := host.get(field, "")) not in allowed:
-            yield _refusal(f"the {what} namespace {shown(mode)!r}")
+            yield _refusal("namespace", f"the {what} namespace {shown(mode)!r}")
     if host.get("Cgroup"):
-        yield _refusal("another container's cgroup")
+        yield _refusal("namespace", "another container's cgroup")
 
 
-def _networks(request: CreationRequest) -> Iterator[Refusal]:
+def _networks(request: CreationRequest) -> Iterator[Finding]:
     mode = request.body["HostConfig"].get("NetworkMode", "default")
     if mode == "host" or not _NETWORK_NAME.fullmatch(mode):
-        yield _refusal(f"the network mode {shown(mode)!r}")
+        yield _refusal("network", f"the network mode {shown(mode)!r}")
     elif "host" in request.networks:
         # The mode may be another: a container can be in several networks.
-        yield _refusal("the host's network among others")
+        yield _refusal("network", "the host's network among others")
 
 
-def _devices(host: Mapping[str, Any]) -> Iterator[Refusal]:
+def _devices(host: Mapping[str, Any]) -> Iterator[Finding]:
     for device in host.get("Devices", ()):
-        yield _refusal(f"the device {shown(device.get('PathOnHost', ''))}")
+        yield _refusal("device", f"the device {shown(device.get('PathOnHost', ''))}")
     if host.get("DeviceRequests"):
-        yield _refusal("device requests (GPUs, CDI)")
+        yield _refusal("device", "device requests (GPUs, CDI)")
     if host.get("DeviceCgroupRules"):
-        yield _refusal("device cgroup rules")
+        yield _refusal("device", "device cgroup rules")
     for field, value in host.items():
         if value and field.startswith("Blkio") and field != "BlkioWeight":
-            yield _refusal(f"limits for devices of the host ({field})")
+            yield _refusal("device", f"limits for devices of the host ({field})")
 
 
-def _mounts(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Refusal]:
+def _mounts(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Finding]:
     for bind in host.get("Binds", ()):
-        yield _refusal(f"the bind or volume {shown(bind)}")
+        yield _refusal("mount", f"the bind or volume {shown(bind)}")
     for mount in host.get("Mounts", ()):
         if mount.get("Type") != "tmpfs" or mount.get("Source"):
-            yield _refusal(f"the mount of type {shown(mount.get('Type', ''))} at {shown(mount.get('Target', ''))}")
+            yield _refusal(
+                "mount", f"the mount of type {shown(mount.get('Type', ''))} at {shown(mount.get('Target', ''))}"
+            )
         elif not _is_plain_path(mount.get("Target", "")):
-            yield _refusal(f"a tmpfs at {shown(mount.get('Target', ''))!r}")
+            yield _refusal("tmpfs", f"a tmpfs at {shown(mount.get('Target', ''))!r}")
         elif any(option not in (["exec"], ["noexec"]) for option in mount.get("TmpfsOptions", {}).get("Options", ())):
-            yield _refusal(f"the tmpfs options at {shown(mount.get('Target', ''))}")
+            yield _refusal("tmpfs", f"the tmpfs options at {shown(mount.get('Target', ''))}")
     for path in body.get("Volumes", ()):
-        yield _refusal(f"the volume {shown(path)}")
+        yield _refusal("mount", f"the volume {shown(path)}")
     if host.get("VolumesFrom"):
-        yield _refusal("another container's volumes")
+        yield _refusal("mount", "another container's volumes")
     for option in host.get("StorageOpt", ()):
         if option != "size":
-            yield _refusal(f"the storage option {shown(option)!r}")
+            yield _refusal("storage-option", f"the storage option {shown(option)!r}")
 
 
-def _tmpfs(host: Mapping[str, Any]) -> Iterator[Refusal]:
+def _tmpfs(host: Mapping[str, Any]) -> Iterator[Finding]:
     for path, options in host.get("Tmpfs", {}).items():
         if not _is_plain_path(path):
-            yield _refusal(f"a tmpfs at {shown(path)!r}")
+            yield _refusal("tmpfs", f"a tmpfs at {shown(path)!r}")
         for option in options.split(",") if options else ():
             if not _TMPFS_OPTION.fullmatch(option):
-                yield _refusal(f"the tmpfs option {shown(option)!r}")
+                yield _refusal("tmpfs", f"the tmpfs option {shown(option)!r}")
 
 
 def _is_plain_path(path: str) -> bool:
     return path.startswith("/") and ".." not in path.split("/")
 
 
-def _kernel(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
+def _kernel(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Finding]:
     for name in host.get("Sysctls", ()):
         namespaced = name.startswith(("net.", "fs.mqueue.")) or name in _IPC_SYSCTLS
         if not namespaced or not _SYSCTL.fullmatch(name):
-            yield _refusal(f"the sysctl {shown(name)!r}, which is not the container's own")
+            yield _refusal("sysctl", f"the sysctl {shown(name)!r}, which is not the container's own")
     for name in host.get("Annotations", ()):
         if not name.startswith(policy.annotation_prefixes):
-            yield _refusal(f"the annotation {shown(name)!r}", "annotation_prefixes")
+            yield _refusal("annotation", f"the annotation {shown(name)!r}", "annotation_prefixes")
     if host.get("CgroupParent", "") not in policy.cgroup_parents:
-        yield _refusal(f"the cgroup parent {shown(host.get('CgroupParent', ''))!r}", "cgroup_parents")
+        yield _refusal("cgroup-parent", f"the cgroup parent {shown(host.get('CgroupParent', ''))!r}", "cgroup_parents")
 
 
-def _resources(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
+def _resources(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Finding]:
     if host.get("OomScoreAdj", 0) < policy.oom_score_adj_min:
-        yield _refusal(f"an OOM score adjustment of {host['OomScoreAdj']}", "oom_score_adj_min")
+        yield _refusal("oom", f"an OOM score adjustment of {host['OomScoreAdj']}", "oom_score_adj_min")
     if host.get("OomKillDisable"):
-        yield _refusal("a container that the OOM killer passes over")
+        yield _refusal("oom", "a container that the OOM killer passes over")
     if not policy.priority_limits:
         if host.get("CpuRealtimePeriod") or host.get("CpuRealtimeRuntime"):
-            yield _refusal("real-time CPU shares", "priority_limits = true")
+            yield _refusal("real-time", "real-time CPU shares", "priority_limits = true")
         for limit in host.get("Ulimits", ()):
             if limit.get("Name", "").lower() in ("nice", "rtprio", "rttime"):
-                yield _refusal(f"the ulimit {shown(limit['Name'])}", "priority_limits = true")
+                yield _refusal("ulimit", f"the ulimit {shown(limit['Name'])}", "priority_limits = true")
 
 
-def _surroundings(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Refusal]:
+def _surroundings(host: Mapping[str, Any], policy: AdmissionPolicy) -> Iterator[Finding]:
     log = host.get("LogConfig", {})
     if (driver := log.get("Type", "json-file")) not in policy.log_drivers:
-        yield _refusal(f"the log driver {shown(driver)!r}", "log_drivers")
+        yield _refusal("log", f"the log driver {shown(driver)!r}", "log_drivers")
     for option in log.get("Config", ()):
         if option not in LOG_OPTIONS:
-            yield _refusal(f"the log option {shown(option)!r}")
+            yield _refusal("log", f"the log option {shown(option)!r}")
     if host.get("Links"):
-        yield _refusal("links to other containers")
+        yield _refusal("links", "links to other containers")
     if host.get("AutoRemove"):
-        yield _refusal("containers that Docker removes when they end (--rm)")
+        yield _refusal("auto-remove", "containers that Docker removes when they end (--rm)")
     if host.get("Isolation", "") not in ("", "default"):
-        yield _refusal(f"the isolation {shown(host['Isolation'])!r}")
+        yield _refusal("isolation", f"the isolation {shown(host['Isolation'])!r}")
     if host.get("PublishAllPorts") and (policy.port_min > 1 or policy.port_max < PORT_MAX):
         # Ports that the image exposes would get any port of this host that is free.
-        yield _refusal("ports that Docker chooses (--publish-all)", "port_min, port_max")
+        yield _refusal("port", "ports that Docker chooses (--publish-all)", "port_min, port_max")
     for port, bindings in host.get("PortBindings", {}).items():
         for binding in bindings:
             number = binding.get("HostPort", "")
             if not is_fixed(number) or not policy.port_min <= int(number) <= policy.port_max:
-                yield _refusal(f"port {shown(number)!r} of this host for {shown(port)}", "port_min, port_max")
+                yield _refusal("port", f"port {shown(number)!r} of this host for {shown(port)}", "port_min, port_max")

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from streamhop.findings import shown
 from streamhop_protocol.errors import LimitError, MalformedError
-
-from .refusal import shown
 
 TEXT_BYTES_MAX = 128 * 1024
 """One string: Linux takes no longer environment variable (MAX_ARG_STRLEN)."""

@@ -14,7 +14,7 @@ from fuzz.targets.peers import framed, guest_says, pem_of
 from streamhop.content.memory.criu_pagemap import PRESENT, PagemapEntry, encode_pagemap
 from streamhop.identity import BadTokenError, IdentityError, PeerBookError
 from streamhop.peering import PairingError
-from streamhop_protocol.errors import MalformedError
+from streamhop_protocol.errors import LimitError, MalformedError
 from streamhop_protocol.page_batches import RAW, PageRun, encode_meta
 from streamhop_protocol.wirepack import pack
 
@@ -98,4 +98,28 @@ def images() -> Iterator[Case]:
     )
 
 
-CASES = [*identities(), *manifests(), *images()]
+def findings() -> Iterator[Case]:
+    """What a target says of a container that would come."""
+    good = {"id": "a.b", "severity": "warns", "what": "x", "why": "", "reference": "", "fix": ""}
+    for name, value, error, says in (
+        ("a-map", {}, MalformedError, "must be a list"),
+        ("of-nothing", [None], MalformedError, "not a map"),
+        ("too-many", [good] * 65, LimitError, "at most 64"),
+        ("id-with-a-line-break", [good | {"id": "a\n"}], MalformedError, "id is not one"),
+        ("id-that-steers-a-terminal", [good | {"id": "\x1b[2J"}], MalformedError, "id is not one"),
+        ("severity-of-its-own", [good | {"severity": "kills"}], MalformedError, "neither refuses nor warns"),
+        ("severity-is-a-list", [good | {"severity": []}], MalformedError, "neither refuses nor warns"),
+        ("text-is-bytes", [good | {"fix": b"x"}], MalformedError, "lacks a text"),
+        ("text-too-long", [good | {"why": "x" * 1025}], LimitError, "more than 1024"),
+    ):
+        yield case("findings", name, pack(value), error, says)
+    for name, cpu, error, says in (
+        ("cpu-is-a-text", "avx", MalformedError, "must be a list"),
+        ("cpu-with-too-many", ["a"] * 1025, LimitError, "at most 1024"),
+        ("cpu-with-a-number", [7], MalformedError, "names of features"),
+        ("cpu-that-steers-a-terminal", ["\x1b[2J"], MalformedError, "names of features"),
+    ):
+        yield case("manifest", name, pack(manifest(cpu=cpu)), error, says)
+
+
+CASES = [*identities(), *manifests(), *images(), *findings()]

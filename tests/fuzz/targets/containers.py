@@ -11,8 +11,11 @@ from fuzz.targets.images import CLASSIC, CONTAINERD
 from streamhop.content.container_config import AdmissionPolicy, CreationRequest, admit
 from streamhop.content.container_config.request import NO_RESTART
 from streamhop.engine.capabilities import parse_version
+from streamhop.engine.cpu_features import missing
+from streamhop.engine.versions import version_of
+from streamhop.findings import FINDINGS_MAX, Finding, Severity, findings_from_wire, findings_to_wire
 from streamhop.handover.manifest import Manifest
-from streamhop.handover.preflight import published_ports
+from streamhop.handover.target_checks import published_ports
 from streamhop_protocol.wirepack import pack, unpack
 
 IMAGE = "sha256:" + "a1" * 32
@@ -49,6 +52,7 @@ def manifest(**more: object) -> dict[str, object]:
         "image": CLASSIC.to_wire(),
         "image_name": "web:1",
         "request": container(),
+        "cpu": ["fpu", "avx512f"],
         **more,
     }
 
@@ -69,6 +73,8 @@ def run_manifest(data: bytes) -> None:
     """A manifest as OFFER carries it."""
     found = Manifest.from_wire(unpack(data))
     parse_version(found.versions.get("criu", ""))
+    version_of(found.versions.get("kernel", ""))
+    missing(found.cpu, ("fpu",), "x86_64")
     _judge(found.request)
     assert Manifest.from_wire(unpack(pack(found.to_wire()))) == found
 
@@ -101,7 +107,21 @@ def _container_seeds() -> Iterator[bytes]:
     )
 
 
+def run_findings(data: bytes) -> None:
+    """What a target tells of a container, in ACCEPT and REFUSE."""
+    found = findings_from_wire(unpack(data))
+    assert len(found) <= FINDINGS_MAX
+    assert sorted(findings_from_wire(findings_to_wire(found)), key=repr) == sorted(found, key=repr)
+
+
+def _findings_seeds() -> Iterator[bytes]:
+    warns = Finding("kernel.older", "an older kernel", severity=Severity.WARNS)
+    yield pack(findings_to_wire([Finding("target.port", "port 80 is taken", "free it", "why", "where"), warns]))
+    yield pack([])
+
+
 TARGETS = {
+    "findings": Target(run_findings, _findings_seeds),
     "manifest": Target(run_manifest, _manifest_seeds),
     "container": Target(run_container, _container_seeds),
 }

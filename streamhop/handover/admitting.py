@@ -1,0 +1,69 @@
+"""The target's answer to the question whether a container may come, and to those that only ask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from streamhop.content.container_config import admit
+from streamhop.findings import Finding, findings_to_wire, found, refusing
+from streamhop.net import PeerSession
+from streamhop_protocol.messages import Accept, Offer, Refuse
+
+from .errors import RefusedError
+from .failures import EXPECTED, as_move_error
+from .host import Host
+from .manifest import Manifest
+from .means import Means
+from .offering import FINDINGS
+from .refusing import refuse
+from .target_policy import TargetPolicy, policy_of
+
+
+async def admission_findings(
+    host: Host, means: Means, manifest: Manifest, policy: TargetPolicy, *, staged: bool = False
+) -> list[Finding]:
+    """What this host has to say about a container that would come; what refuses keeps it away.
+
+    :param policy: towards the peer that offers it.
+    :param staged: whether nothing will be started, and what comes is to be kept.
+    :raises EngineError: Docker does not answer.
+    """
+    if not policy.accept:
+        reason, fix = "the target takes no containers from this host", "[policy] there: accept = true"
+        return [found("policy.accept", reason, fix)]
+    if staged and not host.config.kept_s_max:
+        reason, fix = "the target keeps nothing ahead of a move", "kept_s_max there: more than 0"
+        return [found("policy.staging", reason, fix)]
+    # Which runtime the source would have makes no difference: this host's own is used.
+    asked = manifest.request.body["HostConfig"].get("Runtime", "")
+    findings = admit(manifest.request, replace(policy.admission, runtimes=frozenset({asked})))
+    return findings + await means.check_as_target(host, manifest, policy)
+
+
+async def answer_check(host: Host, means: Means, session: PeerSession, offer: Offer) -> None:
+    """Say what would be said to a move, and forget it: nothing is made, kept or written down.
+
+    :raises SessionLost: the session is over.
+    """
+    await session.send(await _answer(host, means, session.peer_name, offer))
+
+
+async def _answer(host: Host, means: Means, peer_name: str, offer: Offer) -> Accept | Refuse:
+    try:
+        manifest = Manifest.from_wire(offer.manifest)
+        findings = await admission_findings(host, means, manifest, policy_of(host.config, peer_name))
+        if refusing(findings):
+            error = RefusedError.of_several(refusing(findings))
+            error.findings = findings
+            return refuse(offer.move, offer.epoch, error)
+        held = await means.held_layers(host.engine, manifest)
+    except EXPECTED as failure:
+        return refuse(offer.move, offer.epoch, as_move_error(failure))
+    digests = dict.fromkeys(layer.digest for layer in manifest.image.layers)
+    return Accept(
+        move=offer.move,
+        epoch=offer.epoch,
+        lacks=[digest for digest in digests if digest not in held],
+        reused=sorted(held),
+        attributes={FINDINGS: findings_to_wire(findings)},
+    )

@@ -1,0 +1,178 @@
+"""At the source, before anything is touched: what is in the way of a container's move?"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamhop.content.container_config import creation_request, unsupported
+from streamhop.content.image_layers import describe
+from streamhop.engine.capabilities import HostCapabilities, host_capabilities
+from streamhop.engine.cpu_features import own_features
+from streamhop.engine.docker import runc_root
+from streamhop.engine.processes import ProcessRef, container_pids, resident_bytes
+from streamhop.engine.runc_state import RuncStateError, descriptors
+from streamhop.engine.upperdir import UpperdirError, upperdir_of
+from streamhop.engine.workload import inspect_workload
+from streamhop.findings import Finding, found, refusing, warning
+
+from .errors import NotRunningError, PreflightError
+from .host import Host
+from .host_checks import host_findings
+from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
+from .preflight import SourceContainer
+
+PROCESSES_MAX = 4096
+
+_SHM = "/dev/shm"  # noqa: S108 - a mount point inside the container
+_DUMP_SHARE = 1.1
+"""Of the memory that a dump of it takes: images have a little more in them."""
+
+_DOCKERS_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+"""Which Docker makes on the host and mounts into every container; it makes them at the target, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCheck:
+    """All that the source knows about a container's move."""
+
+    findings: Sequence[Finding]
+    container: SourceContainer | None
+    """None if something is so much in the way that nobody could be asked about it."""
+
+
+async def check_as_source(host: Host, details: dict[str, Any], new_name: str | None) -> SourceContainer:
+    """Look closer at a container and at this host.
+
+    :param details: from :func:`.preflight.find_container`.
+    :param new_name: name at the target, if it is to be another.
+    :raises PreflightError: it cannot move.
+    :raises EngineError: Docker does not answer.
+    """
+    check = await inspect_as_source(host, details, new_name)
+    if refusals := refusing(check.findings):
+        raise (PreflightError if _runs(details) else NotRunningError).of_several(refusals)
+    assert check.container is not None
+    return check.container
+
+
+def _runs(details: Mapping[str, Any]) -> bool:
+    return bool(details["State"]["Running"]) and not details["State"]["Paused"]
+
+
+async def inspect_as_source(host: Host, details: dict[str, Any], new_name: str | None) -> SourceCheck:
+    """The same, of which nothing is raised that is in the container's way.
+
+    :raises EngineError: Docker does not answer.
+    """
+    capabilities = await host_capabilities(host.engine)
+    findings = unsupported(details)
+    findings += await host_findings(capabilities, "source")
+    if not _runs(details):
+        return SourceCheck(findings, None)
+    looked_at = await asyncio.to_thread(_look_at, host, details)
+    findings += looked_at.findings
+    if any(finding.id in _NOTHING_TO_OFFER for finding in findings):
+        return SourceCheck(findings, None)
+    name = details["Name"].removeprefix("/")
+    container = SourceContainer(
+        id=details["Id"],
+        name=name,
+        init_pid=details["State"]["Pid"],
+        runtime=details["HostConfig"]["Runtime"],
+        restart_policy=details["HostConfig"].get("RestartPolicy") or {},
+        trees=looked_at.trees,
+        manifest=Manifest(
+            container=name,
+            architecture=os.uname().machine,
+            page_size=os.sysconf("SC_PAGE_SIZE"),
+            memory_bytes=looked_at.memory_bytes,
+            trees=tuple(looked_at.trees),
+            descriptors=tuple(looked_at.descriptors),
+            versions=_versions(capabilities),
+            image=await describe(host.engine, details["Image"]),
+            image_name=details["Config"]["Image"][:256],
+            request=creation_request(details, new_name=new_name, runtime=host.config.runtime_name),
+            cpu=own_features(),
+        ),
+        warnings=warning(findings),
+    )
+    return SourceCheck(findings, container)
+
+
+_NOTHING_TO_OFFER = frozenset(
+    {
+        "container.platform",
+        "container.storage-driver",
+        "container.no-upperdir",
+        "container.runtime",
+        "container.unknown-setting",
+    }
+)
+"""With one of these there is no manifest that the target could be asked about."""
+
+
+def _versions(capabilities: HostCapabilities) -> dict[str, str]:
+    return {
+        "docker": capabilities.docker,
+        "containerd": capabilities.containerd,
+        "runc": capabilities.runc,
+        "criu": capabilities.criu,
+        "kernel": capabilities.kernel,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _LookedAt:
+    """What the files of this host say of a running container."""
+
+    findings: list[Finding]
+    trees: Mapping[str, Path]
+    descriptors: Sequence[str]
+    memory_bytes: int
+
+
+def _look_at(host: Host, details: Mapping[str, Any]) -> _LookedAt:
+    init_pid = details["State"]["Pid"]
+    findings: list[Finding] = []
+    processes = container_pids(init_pid)
+    if len(processes) > PROCESSES_MAX:
+        findings.append(
+            found(
+                "container.too-many-processes",
+                f"the container has {len(processes)} processes, at most {PROCESSES_MAX} can move",
+            )
+        )
+    else:
+        mounted = [str(mount.get("Destination", "")) for mount in details.get("Mounts") or ()]
+        findings += inspect_workload(init_pid, [*_DOCKERS_FILES, *mounted])
+    trees: dict[str, Path] = {}
+    try:
+        trees[ROOTFS_TREE] = upperdir_of(init_pid)
+    except UpperdirError as error:
+        findings.append(found("container.no-upperdir", str(error), "only overlay2 and overlayfs are supported"))
+    if details["HostConfig"].get("IpcMode") == "shareable":
+        # Docker mounts this one from outside; a private one belongs to the container, and is part of CRIU's images.
+        trees[SHM_TREE] = Path(f"/proc/{init_pid}/root{_SHM}")
+    stdio: list[str] = []
+    try:
+        stdio = descriptors(runc_root(details["HostConfig"]["Runtime"]), details["Id"])
+    except RuncStateError as error:
+        findings.append(found("container.runtime", str(error), "is its runtime runc?"))
+    memory_bytes, room = _room_for_dump(host, processes)
+    return _LookedAt([*findings, *room], trees, stdio, memory_bytes)
+
+
+def _room_for_dump(host: Host, processes: Sequence[ProcessRef]) -> tuple[int, list[Finding]]:
+    """How much memory the container has, and what is in the way of a dump of it."""
+    memory_bytes = resident_bytes(processes)
+    free = shutil.disk_usage(host.config.run_dir).free
+    if free >= memory_bytes * _DUMP_SHARE:
+        return memory_bytes, []
+    reason = f"the final dump needs about {memory_bytes >> 20} MiB in {host.config.run_dir}, {free >> 20} MiB are free"
+    return memory_bytes, [found("host.dump-room", reason, "make that tmpfs larger, or set run_dir to a larger one")]

@@ -124,12 +124,13 @@ class OutgoingStream:
         packing.add_done_callback(packed)
 
     def _tell_choice(self, trace: Trace, choice: CodecChoice, raw_bytes: int) -> None:
+        rate = self._owner.codec_rate_bytes_per_s
         trace.emit(
             "codec:chosen",
             stream=self._id,
             kind=self.kind.value,
             raw_bytes=raw_bytes,
-            rate_bytes_per_s=self._owner.codec_rate_bytes_per_s,
+            rate_bytes_per_s=None if rate is None else round(rate),
             unseen=self._habit.passing,
             codec=choice.codec.name.lower(),
             level=choice.level,

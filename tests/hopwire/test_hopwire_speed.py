@@ -73,10 +73,12 @@ def test_a_recording_is_dumped_at_200_mb_a_second_on_one_core(tmp_path: Path, pa
     path = tmp_path / "long.flow"
     wire_bytes = long_recording(path, payload=payload)
     assert (path.stat().st_size > wire_bytes) == payload
-    short = dumped(saved(tmp_path, a_move()), tmp_path / "out")
+    short_path = saved(tmp_path, a_move())
     # The least of three: what else runs on the machine takes caches away, and costs time that is not ours.
+    short = [dumped(short_path, tmp_path / "out") for _ in range(3)]
     runs = [dumped(str(path), tmp_path / "out") for _ in range(3)]
     assert (tmp_path / "out").read_bytes().count(b"\n") > wire_bytes / FRAGMENT_BYTES
-    seconds = min(run.cpu_s for run in runs) - short.cpu_s
+    seconds = min(run.cpu_s for run in runs) - min(run.cpu_s for run in short)
+    assert seconds > 0
     assert wire_bytes / seconds >= BYTES_PER_S_MIN
-    assert max(run.peak_bytes for run in runs) < short.peak_bytes + 30_000_000
+    assert max(run.peak_bytes for run in runs) < max(run.peak_bytes for run in short) + 30_000_000

@@ -23,6 +23,9 @@ from hopwire.errors import FlowError, FlowTruncatedError
 from hopwire.events import BrokenSeen, ConnectionSeen, EndSeen, FrameSeen, NoteSeen, Seen
 from hopwire.recorder import Recorder
 from hopwire.summary.analysis import analyse
+from hopwire.summary.as_json import as_json
+from hopwire.summary.as_text import text_lines
+from hopwire.summary.codecs import CHOSEN, PACKED, ROWS_MAX, CodecChoices
 from hopwire.tapping.identities import contexts
 from hopwire.tapping.relay import Tap
 from hopwire.trace import LINE_BYTES_MAX, seen_in_trace
@@ -132,6 +135,10 @@ async def test_a_trace_is_summed_up_as_a_recording_is() -> None:
     (streamed,) = session.streams.values()
     assert (streamed.kind, streamed.raw_bytes, streamed.outcome) == ("final", len(SECRET), "done")
     assert session.milestones[0].move == MOVE.hex()
+    (row,) = analysis.codecs.rows()
+    assert (row.kind, row.chosen, row.chunks, row.raw_bytes) == ("final", "zstd 3", 1, len(SECRET))
+    assert any("zstd 3" in line and "final" in line for line in text_lines(analysis))
+    assert as_json(analysis)["codecs"][0]["raw_bytes"] == len(SECRET)
     assert analysis.frozen_ns is not None
 
 
@@ -165,6 +172,29 @@ async def test_without_a_trace_nothing_watches(monkeypatch: pytest.MonkeyPatch) 
         await session.send(Ready(MOVE, 1))
         while (await control.next()).body != Ready(MOVE, 1):
             pass
+
+
+def test_choices_of_codecs_are_summed_up_and_bounded() -> None:
+    choices = CodecChoices()
+
+    def chosen(stream: object, codec: object, rate: object, **more: object) -> None:
+        data = {"stream": stream, "codec": codec, "rate_bytes_per_s": rate, "kind": "memory", "raw_bytes": 10, **more}
+        choices.take(NoteSeen(0, CHOSEN, data))
+
+    chosen(1, "zstd", 100, level=3)
+    chosen(1, "zstd", 300, level=3)
+    chosen(1, "zstd", None, level=3)
+    choices.take(NoteSeen(0, PACKED, {"stream": 1, "codec": "none"}))
+    choices.take(NoteSeen(0, PACKED, {"stream": 1, "codec": "zstd"}))
+    choices.take(NoteSeen(0, PACKED, {"stream": 9, "codec": "none"}))
+    (row,) = choices.rows()
+    assert (row.chosen, row.chunks, row.raw_bytes, row.rates, row.unshrunk) == ("zstd 3", 3, 30, (100, 300), 1)
+    chosen("x", "zstd", 1)
+    chosen(1, 5, 1)
+    assert len(choices.rows()) == 1
+    for number in range(1000):
+        chosen(number, f"codec {number}", 1)
+    assert len(choices.rows()) == ROWS_MAX
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A move between real hosts, recorded by a tap between them and by the trace of each daemon: all tell the same."""
+"""A move between real hosts, recorded by a tap between them, by the traces of both daemons, and captured."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from support.lab_captures import captured
 from support.lab_fixtures import LabFactory
 
 from hoplab import Host, Lab
@@ -16,6 +18,7 @@ from hoplab.deploy import SITE
 from hoplab.edge import CONFIG, PORT, EdgeDaemon, ProbeClient, dataset, pair
 from hoplab.processes import wait_for
 from hoplab.python_site import checkout
+from hopwire.cli import main as hopwire
 from hopwire.events import FrameSeen, NoteSeen, Seen
 from hopwire.flow.reader import FlowReader
 from hopwire.flow.recording import seen_in
@@ -30,7 +33,7 @@ KEYS = 100_000
 REDIS = 6379
 TAP_PORT = 4712
 IDENTITY, THERE = "/var/lib/streamhop/identity", "/root/identity-of-edge-b"
-TRACE, FLOW = "/root/trace.jsonl", "/root/move.flow"
+TRACE, FLOW, KEYLOG = "/root/trace.jsonl", "/root/move.flow", "/root/keys"
 HOPWIRE = f"import sys; sys.path[:0] = ['{SITE}', '/opt/hoplab/site']; from hopwire.cli import main; main()"
 
 
@@ -42,8 +45,8 @@ def lab(make_lab: LabFactory) -> Lab:
 
 @pytest.fixture
 def edges(lab: Lab) -> Iterator[tuple[EdgeDaemon, EdgeDaemon]]:
-    """Both traced; edge-a takes the tap for edge-b."""
-    traced = {"trace": f'"{TRACE}"'}
+    """Both traced, and with their sessions' secrets; edge-a takes the tap for edge-b."""
+    traced = {"trace": f'"{TRACE}"', "lab_keylog": f'"{KEYLOG}"'}
     a, b = (EdgeDaemon(lab.host(name), [peer], traced) for name, peer in (("edge-a", "edge-b"), ("edge-b", "edge-a")))
     config = a.host.read(CONFIG).decode()
     a.host.write(CONFIG, config.replace(f"edge-b:{PORT}", f"127.0.0.1:{TAP_PORT}"))
@@ -77,6 +80,21 @@ def sequences(events: list[Seen]) -> Counter[tuple[object, ...]]:
     return Counter((from_dialer, *frames) for (_, from_dialer), frames in found.items())
 
 
+def read_pcap(directory: Path) -> tuple[bytes, str]:
+    """The flow file that ``hopwire read-pcap`` makes of the capture, and what it says about that."""
+    flow = directory / "captured.flow"
+    flow.unlink(missing_ok=True)
+    keys = ["--keylog", str(directory / "keys")]
+    done = CliRunner().invoke(hopwire, ["read-pcap", str(directory / "move.pcapng"), *keys, "-q", "-w", str(flow)])
+    return flow.read_bytes() if flow.exists() else b"", done.output
+
+
+def types_of(directory: Path) -> set[str]:
+    """What has been captured so far; the last packet may not be written whole."""
+    flow, _ = read_pcap(directory)
+    return {event.type_name for event in (flow_of(flow) if flow else ()) if isinstance(event, FrameSeen)}
+
+
 def test_a_move_recorded_three_ways_is_the_same_sequence_of_frames(
     lab: Lab, edges: tuple[EdgeDaemon, EdgeDaemon], tmp_path: Path
 ) -> None:
@@ -91,9 +109,14 @@ def test_a_move_recorded_three_ways_is_the_same_sequence_of_frames(
     tap = a.host.popen(["python3", "-I", "-c", HOPWIRE, "tap", listen, upstream, "-q", "-w", FLOW, *keys])
     try:
         wait_for(lambda: a.host.exec(["ss", "-ltn"]).stdout.find(f":{TAP_PORT}") >= 0, "the tap listens", 20.0)
-        with ProbeClient(client, "redis", [f"edge-a:{REDIS}", f"edge-b:{REDIS}"]) as probe:
+        with (
+            captured(a.host, b.host, tmp_path / "move.pcapng"),
+            ProbeClient(client, "redis", [f"edge-a:{REDIS}", f"edge-b:{REDIS}"]) as probe,
+        ):
             moved = a.migrate("redis", "edge-b")
             seen = probe.stop()
+            (tmp_path / "keys").write_bytes(b.host.read(KEYLOG))
+            wait_for(lambda: "FINISH" in types_of(tmp_path), "all is captured", 30.0)
     finally:
         tap.terminate()
         tap.wait()
@@ -110,6 +133,9 @@ def test_a_move_recorded_three_ways_is_the_same_sequence_of_frames(
     assert sum(len(each) - 1 for each in expected) > 100
     for data in traces:
         assert sequences(trace_of(data)) == expected
+    # Between the tap and edge-b, opened with edge-b's secrets.
+    from_capture, remarks = read_pcap(tmp_path)
+    assert (sequences(flow_of(from_capture)), remarks) == (expected, "")
 
     summary = analyse(recorded)
     session = summary.sessions[1]

@@ -112,7 +112,7 @@ class _Reading:
                 from_dialer = not self._dialed.get(connection)
                 return BrokenSeen(at_ns, connection, from_dialer, _text(data, "code"), _text(data, "reason"))
             case _:
-                return NoteSeen(at_ns, name, data)
+                return NoteSeen(at_ns, name, {key: _bytes(value) for key, value in data.items()})
 
     def _connection(self, at_ns: int, data: Mapping[str, Any]) -> Seen:
         connection, dialed = _number(data, "connection"), data.get("role") == "dialer"

@@ -1,9 +1,6 @@
 """Has tshark put the TCP connections of a capture together, and take TLS off where it is given the keys.
 
-Why tshark for both, and not a Python library for what is in the clear: reassembly has to get retransmitted, overlapping
-and swapped segments right, IPv6, VLANs, tunnels and both capture formats, and TLS 1.3 needs it anyway. Wireshark is
-released every few weeks and distributions patch it; dpkt's last release is of 2022, and scapy's reassembly is neither
-fast nor built for hostile input. The price is a program to be installed, which who has captures usually has.
+Why tshark for both, and no Python library for what is in the clear: docs/decisions/0016-two-decoders-and-tshark.md.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from hopwire.errors import FlowError, FlowTruncatedError
 
 from .records import HEAD, MAGIC, RECORD, RECORD_BYTES_MAX, VERSION, About, Closed, Record, decode
 
-READ_BYTES = 1 << 20
+READ_BYTES = 1 << 19
 
 
 class Source(Protocol):

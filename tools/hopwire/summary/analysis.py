@@ -14,6 +14,7 @@ from streamhop_protocol.messages import MoveMessage
 from streamhop_protocol.observing import SessionObserver
 from streamhop_protocol.signals import Data, Done, End, Hello, Open, Ping, Pong, Reset, Welcome
 
+from .codecs import CODEC_NOTES, CodecChoices
 from .sessions import (
     MILESTONES_MAX,
     STREAMS_MAX,
@@ -43,6 +44,8 @@ class Analysis:
     last_ns: int = 0
     frozen_ns: int | None = None
     """What a daemon's trace says."""
+    codecs: CodecChoices = field(default_factory=CodecChoices)
+    """The same, of every chunk."""
     _streams: int = 0
     _notes_characters: int = 0
     _roster: Roster = field(default_factory=Roster)
@@ -197,6 +200,9 @@ class Analysis:
     # -- a daemon's trace ------------------------------------------------------------------------------------------
 
     def _note(self, seen: NoteSeen) -> None:
+        if seen.name in CODEC_NOTES:
+            self.codecs.take(seen)
+            return
         if seen.name == "move:phase" and seen.data.get("phase") == _FREEZE:
             self.frozen_ns = seen.at_ns
         self._notes_characters += len(str(seen.data))

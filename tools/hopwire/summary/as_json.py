@@ -19,6 +19,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
         "last_ns": analysis.last_ns,
         "sessions": [_session(session, analysis.frozen_ns) for session in analysis.sessions.values()],
         "sessions_left_out": analysis.sessions_left_out,
+        "codecs": [asdict(row) for row in analysis.codecs.rows()],
         "notes": [{"at_ns": note.at_ns, "name": note.name, "data": jsonable(note.data)} for note in analysis.notes],
         "notes_left_out": analysis.notes_left_out,
     }

@@ -25,6 +25,7 @@ def text_lines(analysis: Analysis, paint: Painter = plain) -> Iterator[str]:
         yield ""
     if analysis.sessions_left_out:
         yield f"{analysis.sessions_left_out} frames of further sessions are counted without one"
+    yield from _codecs(analysis, paint)
     yield from _notes(analysis, paint)
 
 
@@ -182,6 +183,24 @@ def _faults(session: SessionSummary, paint: Painter) -> Iterator[str]:
     left = len(session.faults) + session.faults_left_out - _FAULTS_SHOWN
     if left > 0:
         yield f"    and {left} more"
+
+
+def _codecs(analysis: Analysis, paint: Painter) -> Iterator[str]:
+    rows = analysis.codecs.rows()
+    if not rows:
+        return
+    yield paint("codecs that the daemon chose", "type")
+    head = ("kind", "chosen", "chunks", "raw bytes", "rate, least B/s", "rate, most B/s", "did not shrink")
+    body = [
+        (row.kind, row.chosen, str(row.chunks), str(row.raw_bytes), *map(_rate, row.rates), str(row.unshrunk))
+        for row in rows
+    ]
+    yield from table([*head], [[printable(cell) for cell in cells] for cells in body])
+    yield ""
+
+
+def _rate(rate: int | None) -> str:
+    return "-" if rate is None else str(rate)
 
 
 def _notes(analysis: Analysis, paint: Painter) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
 
@@ -25,6 +26,7 @@ _GRAPH = 130
 _AXIS = 34
 _MARKS = 62
 LANES_MAX = 120
+BARS_MAX = 150
 
 _MARKED = {
     "OFFER": "OFFER",
@@ -124,29 +126,37 @@ def _frozen(moments: Moments, scale: Scale, bottom: float) -> Iterator[str]:
 
 def _graph(session: SessionSummary, scale: Scale) -> Iterator[str]:
     """Bytes a second, kinds on top of each other."""
-    bins = session.bins
-    numbers = sorted({number for counts in bins.by_kind.values() for number in counts})
-    totals = [sum(counts[number] for counts in bins.by_kind.values()) for number in numbers]
-    most = max(totals, default=0)
+    width_ns, shown = _bars(session, scale)
+    most = max((sum(sizes.values()) for sizes in shown.values()), default=0)
     base = _MARKS + _GRAPH
     yield _line(_LEFT, base, WIDTH - _RIGHT, base, "#a1a1aa")
     if not most:
         return
-    yield _text(_LEFT - 8, _MARKS + 8, f"{most / bins.width_ns * 1e3:.3g} MB/s", "end")
+    yield _text(_LEFT - 8, _MARKS + 8, f"{most / width_ns * 1e3:.3g} MB/s", "end")
     yield _text(_LEFT - 8, base, "0", "end")
-    for number in numbers:
-        x = scale.x(number * bins.width_ns)
-        width = scale.x((number + 1) * bins.width_ns) - x
-        if width <= 0:
-            continue
+    for number, sizes in sorted(shown.items()):
+        x = scale.x(number * width_ns)
+        width = scale.x((number + 1) * width_ns) - x
         y = float(base)
-        for kind, counts in sorted(bins.by_kind.items()):
-            if not counts[number]:
-                continue
-            height = counts[number] / most * (_GRAPH - 6)
+        for kind, size in sorted(sizes.items()):
+            height = size / most * (_GRAPH - 6)
             y -= height
-            told = f"{kind}: {counts[number]} bytes in {bins.width_ns / 1e9:g} s"
+            told = f"{kind}: {size} bytes in {width_ns / 1e9:g} s"
             yield _rectangle(x, y, (width, height), COLOURS.get(kind, COLOURS["?"]), told, 0.85)
+
+
+def _bars(session: SessionSummary, scale: Scale) -> tuple[int, dict[int, Counter[str]]]:
+    """The width of a bar in nanoseconds; and of each bar in the picture, by its number, bytes by kind."""
+    bins = session.bins
+    together = max(1, scale.length_ns // (BARS_MAX * bins.width_ns))
+    width_ns = together * bins.width_ns
+    shown: dict[int, Counter[str]] = {}
+    for kind, counts in bins.by_kind.items():
+        for number, size in counts.items():
+            at = number // together
+            if (at + 1) * width_ns > scale.began_ns and at * width_ns < scale.began_ns + scale.length_ns:
+                shown.setdefault(at, Counter())[kind] += size
+    return width_ns, shown
 
 
 def _lanes(lanes: Sequence[StreamSummary], scale: Scale, top: float) -> Iterator[str]:

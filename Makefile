@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 SEED ?= 1
 N ?= 10000
 STAMP := $(VENV)/.complete
-APT := debootstrap iproute2 nftables procps gcc libc6-dev ca-certificates util-linux python3-venv
+APT := debootstrap iproute2 nftables procps gcc libc6-dev ca-certificates util-linux python3-venv tshark
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prepare demo test test-unit test-lab sim fuzz lab-endurance lab-faults bench check format clean
+.PHONY: help setup prepare demo test test-unit test-lab sim fuzz fuzz-wire lab-endurance lab-faults bench check spec format clean
 
 MINUTES ?= 10
 
@@ -43,6 +43,9 @@ test-lab: prepare ## the tests on real hosts
 fuzz: setup ## all decoders of a peer's bytes, MINUTES=10 in all; what is found stays in build/fuzz
 	PYTHONPATH=tests $(BIN)/python -m fuzz.run --minutes $(MINUTES)
 
+fuzz-wire: setup ## damaged recordings, MUTANTS=100000 of them, through all that hopwire shows
+	PYTHONPATH=tests/hopwire $(BIN)/python -m mutants $(or $(MUTANTS),100000) $(SEED)
+
 lab-endurance: prepare ## one container, MOVES=500 moves back and forth: does anything grow? writes build/endurance.json
 	MOVES=$(or $(MOVES),500) $(BIN)/python -m endurance
 
@@ -60,7 +63,11 @@ check: setup ## style, types, import directions, duplicated code
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pylint --disable=all --enable=duplicate-code streamhop protocol/streamhop_protocol tools/hoplab tools/hopsim tools/faults tools/hopbench
+	$(BIN)/pylint --disable=all --enable=duplicate-code streamhop protocol/streamhop_protocol tools/hoplab tools/hopsim tools/faults tools/hopbench tools/hopwire
+
+spec: setup ## write the golden frames and the state diagrams of protocol/ anew
+	$(BIN)/python protocol/vectors/make_vectors.py
+	$(BIN)/python tools/repo/draw_states.py
 
 format: setup ## let ruff lay out the code
 	$(BIN)/ruff check --fix .

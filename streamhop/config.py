@@ -127,6 +127,10 @@ class Config:
     plaintext: bool = False
     """Sessions in the clear with anybody who connects, without pairing: for a link that is trusted otherwise."""
 
+    lab_keylog: Path | None = None
+    """For a lab alone: a file to which the secrets of all sessions are added, for Wireshark to read what was captured.
+    Whoever reads it reads the memory of every container that moves."""
+
     policy: Mapping[str, Any] = field(default_factory=dict)
     """What peers may ask for; see :mod:`streamhop.handover.target_policy`, which checks it."""
 
@@ -149,6 +153,9 @@ class Config:
     """Most bytes a second that leave as payload in each move away from here, unless the move has a limit of its own;
     written as 20mbit, 2.5MB/s or 2.5MiB/s. Holds while the container is frozen, too."""
 
+    trace: Path | None = None
+    """File for a trace, see docs/hopwire.md: every frame and decision, one line each. Slows fast links down."""
+
     runtime_name: str = "streamhop"
     """Under which name the OCI runtime is registered in Docker."""
 
@@ -170,6 +177,9 @@ class Config:
     kept_bytes_max: int = 16 * 1024**3
     """Most bytes on disk of what is kept; the oldest goes first."""
 
+
+_NOT_FROM_ENVIRONMENT = frozenset({"peers", "policy", "lab_keylog"})
+"""Tables, and what nobody may come by because of a variable that was left behind."""
 
 _MAY_BE_ZERO = frozenset({"reconnect_s_max", "kept_s_max"})
 _ENVIRONMENT_PREFIX = "STREAMHOP_"
@@ -200,7 +210,12 @@ def _convert(name: str, value: Any, where: str) -> Any:
     if name == "limit":
         # A bare number of TOML has no unit either.
         return _parsed(parse_rate, str(value), f"{where}: {name}")
-    parsers: Mapping[object, Callable[[str], Any]] = {"Address": parse_address, "Path": Path, "str": str}
+    parsers: Mapping[object, Callable[[str], Any]] = {
+        "Address": parse_address,
+        "Path": Path,
+        "Path | None": Path,
+        "str": str,
+    }
     if kind in parsers and isinstance(value, str):
         return _parsed(parsers[kind], value, f"{where}: {name}")
     if kind == "bool" and (isinstance(value, bool) or value in ("true", "false")):
@@ -231,7 +246,7 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     """Read the configuration.
 
     :param path: a file that must exist, or None for the default file, which may be absent.
-    :param environment: ``STREAMHOP_NAME``, ``STREAMHOP_LISTEN``, ...; ``peers`` and ``policy`` cannot be set there.
+    :param environment: ``STREAMHOP_NAME``, ``STREAMHOP_LISTEN``, ...; not :data:`_NOT_FROM_ENVIRONMENT`.
     :param flags: values given on the command line; None means not given.
     :raises ConfigError: unreadable file, bad TOML, unknown key, value of the wrong kind.
     """
@@ -253,7 +268,7 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
         values[key] = _convert(key, value, str(source))
         if key == "peers":
             values["pinned"] = _pinned(value, str(source))
-    for name in known - {"peers", "policy"}:
+    for name in known - _NOT_FROM_ENVIRONMENT:
         variable = _ENVIRONMENT_PREFIX + name.upper()
         if variable in environment:
             values[name] = _convert(name, environment[variable], variable)

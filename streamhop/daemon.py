@@ -33,9 +33,10 @@ from streamhop.handover.settling import recover
 from streamhop.handover.target_policy import check_policies, policies_for_nobody
 from streamhop.heap import reuse_memory
 from streamhop.identity import IdentityError, PeerBook, PeerBookError, load_or_create, pinned_peers
-from streamhop.net import Listener, NetConfig, serve
+from streamhop.net import Listener, NetConfig, WireTrace, serve
 from streamhop.peering import Pairing, PeerDirectory, reachable_addresses
 from streamhop.telemetry.logs import log_to
+from streamhop.telemetry.trace import traced_to
 
 log = logging.getLogger("streamhop")
 
@@ -73,6 +74,8 @@ async def _run(config: Config) -> None:
         loop.add_signal_handler(number, stop.set)
     access = Access.from_config(config)
     make_private(config)
+    if config.lab_keylog is not None:
+        begin_keylog(config.lab_keylog)
     async with AsyncExitStack() as stack:
         for directory in {config.state_dir.resolve(), config.run_dir.resolve()}:
             stack.enter_context(held_alone(directory))
@@ -82,10 +85,13 @@ async def _run(config: Config) -> None:
         restores = await stack.enter_async_context(RestoreServer(config.run_dir))
         check_policies(config)
         identity = None if config.plaintext else load_or_create(config.state_dir / "identity")
-        peers = PeerDirectory(config, identity, PeerBook(config.state_dir / "peers", pinned_peers(config), config.name))
+        book = PeerBook(config.state_dir / "peers", pinned_peers(config), config.name)
+        trace = stack.enter_context(traced_to(config.trace, config.name))
+        wire_trace = None if trace is None else WireTrace(trace)
+        peers = PeerDirectory(config, identity, book, wire_trace)
         for name in policies_for_nobody(config, {*config.peers, *(peer.name for peer in peers.book)}):
             log.warning("[policy.%s] is nobody's: no peer is called so here", name)
-        host = Host(config, engine, journal, restores, peers, kept_content(config))
+        host = Host(config, engine, journal, restores, peers, kept_content(config), trace=trace)
         install_stand_in(host.launchers)
         unsettled = await recover(host)
         _remove_stray_files(config)
@@ -99,7 +105,7 @@ async def _run(config: Config) -> None:
                 addresses = reachable_addresses(config.name, listen, listen.port)
                 pairing = Pairing(peers, identity, config.name, addresses)
             peering = PeeringApi(config.name, peers, pairing)
-            listener = await _listen(config, moves, peers, pairing)
+            listener = await _listen(config, moves, peers, pairing, wire_trace)
             peers.on_unpaired = listener.end_sessions_of
             expiring = tasks.create_task(moves.expire_kept())
             async with listener, serve_control(moves, access, peering):
@@ -126,6 +132,22 @@ def make_private(config: Config) -> None:
         directory.mkdir(parents=True, exist_ok=True)
 
 
+def begin_keylog(path: Path) -> None:
+    """See that the secrets of sessions can be added to ``path``, and that nobody forgets that they are.
+
+    :raises ConfigError: they cannot.
+    """
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise ConfigError(f"lab_keylog: cannot write to {path}: {plain(error)}") from error
+    log.warning(
+        "LAB ONLY: the secrets of all sessions go to %s. Whoever reads that file reads the memory of every container "
+        "that moves. Take lab_keylog out of the configuration, and remove the file, unless this is a lab",
+        path,
+    )
+
+
 @contextmanager
 def held_alone(directory: Path) -> Iterator[None]:
     """Keep every other daemon out of ``directory`` while the context is open.
@@ -143,12 +165,14 @@ def held_alone(directory: Path) -> Iterator[None]:
         yield
 
 
-async def _listen(config: Config, moves: Moves, peers: PeerDirectory, pairing: Pairing | None) -> Listener:
+async def _listen(
+    config: Config, moves: Moves, peers: PeerDirectory, pairing: Pairing | None, trace: WireTrace | None
+) -> Listener:
     host, port = config.listen.host, config.listen.port
     security = peers.listening()
     if security is not None and pairing is not None:
         security = replace(security, guests=lambda: pairing.serve if pairing.inviting else None)
-    network = NetConfig(connections=config.connections)
+    network = NetConfig(connections=config.connections, trace=trace)
     try:
         return await serve(host, port, network, name=config.name, on_session=moves.on_session, security=security)
     except OSError as error:

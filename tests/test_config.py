@@ -41,6 +41,13 @@ def test_plaintext_is_asked_for_in_so_many_words(tmp_path: Path) -> None:
             load(written(tmp_path, text), {}, {})
 
 
+def test_a_keylog_is_asked_for_in_the_file_or_by_the_flag_alone(tmp_path: Path) -> None:
+    environment = {"STREAMHOP_LAB_KEYLOG": "/keys", "SSLKEYLOGFILE": "/keys"}
+    assert load(written(tmp_path, ""), environment, {}).lab_keylog is None
+    assert load(written(tmp_path, 'lab_keylog = "/keys"\n'), {}, {}).lab_keylog == Path("/keys")
+    assert load(written(tmp_path, ""), {}, {"lab_keylog": "/keys"}).lab_keylog == Path("/keys")
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -102,3 +109,13 @@ def test_what_is_no_rate_or_could_be_two(text: str, tmp_path: Path) -> None:
     for value in (f'"{text}"', "2500000"):
         with pytest.raises(ConfigError, match=r"limit|rate"):
             load(written(tmp_path, f"limit = {value}\n"), {}, {})
+
+
+def test_a_trace_is_a_path_from_each_of_the_three(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('trace = "/var/log/a"\n')
+    assert load(file, {}, {}).trace == Path("/var/log/a")
+    assert load(file, {"STREAMHOP_TRACE": "/var/log/b"}, {}).trace == Path("/var/log/b")
+    assert load(file, {}, {"trace": "/var/log/c"}).trace == Path("/var/log/c")
+    file.write_text("")
+    assert load(file, {}, {}).trace is None

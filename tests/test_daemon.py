@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from streamhop.config import ConfigError
-from streamhop.daemon import held_alone
+from streamhop.config import Config, ConfigError
+from streamhop.daemon import begin_keylog, held_alone, make_private
 
 
 def test_a_second_daemon_touches_nothing_of_the_first(tmp_path: Path) -> None:
@@ -42,3 +44,22 @@ def test_a_directory_is_free_again_when_its_daemon_is_gone(tmp_path: Path) -> No
         pass
     with held_alone(tmp_path):
         pass
+
+
+def test_who_asks_for_a_keylog_is_warned_and_nobody_else_reads_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P13."""
+    before = os.umask(0)
+    try:
+        make_private(Config(state_dir=tmp_path / "state", run_dir=tmp_path / "run"))
+        begin_keylog(tmp_path / "keys")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o600
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "LAB ONLY" in record.message
+    assert str(tmp_path / "keys") in record.message
+    with pytest.raises(ConfigError, match="lab_keylog: cannot write"):
+        begin_keylog(tmp_path / "nowhere" / "keys")

@@ -9,6 +9,7 @@ later is discarded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -58,6 +59,22 @@ ALLOWED: dict[Phase, frozenset[FrameType]] = {
     Phase.PAYLOAD: frozenset({FrameType.OPEN, FrameType.DATA, FrameType.END}),
 }
 """Types of frames that may arrive in each phase. Messages may arrive in CONTROL, and nowhere else."""
+
+NEXT_AFTER_RECEIVING: dict[tuple[Phase, FrameType], Phase] = {
+    (Phase.AWAIT_FIRST, FrameType.HELLO): Phase.DECIDE,
+    (Phase.AWAIT_FIRST, FrameType.JOIN): Phase.DECIDE,
+    (Phase.AWAIT_WELCOME, FrameType.WELCOME): Phase.CONTROL,
+    (Phase.AWAIT_WELCOME, FrameType.ERROR): Phase.CLOSED,
+    (Phase.AWAIT_JOINED, FrameType.JOINED): Phase.PAYLOAD,
+    (Phase.AWAIT_JOINED, FrameType.ERROR): Phase.CLOSED,
+}
+"""What a frame that arrives makes of the phase; all others leave it as it is. An error of the peer's closes it."""
+
+NEXT_AFTER_SENDING: dict[tuple[Phase, FrameType], Phase] = {
+    (Phase.DECIDE, FrameType.WELCOME): Phase.CONTROL,
+    (Phase.DECIDE, FrameType.JOINED): Phase.PAYLOAD,
+}
+"""What an answer of the acceptor's makes of the phase."""
 
 _ERROR_READABLE = frozenset({Phase.AWAIT_FIRST, Phase.DECIDE, Phase.CONTROL})
 """Phases in which the peer's table lets an ERROR through."""
@@ -173,6 +190,10 @@ class Connection:
             )
         self.phase = Phase.CLOSED
 
+    def watch(self, on_frame: Callable[[Frame], object]) -> None:
+        """Have ``on_frame`` told of each whole frame that arrives before it is decoded, of skipped ones too."""
+        self._reader.on_frame = on_frame
+
     def events(self) -> list[Received]:
         """What arrived since the last call."""
         events, self._events = self._events, []
@@ -185,25 +206,20 @@ class Connection:
 
     def _take(self, frame: Frame) -> Received:
         received = decode_frame(frame)
-        match received.body:
-            case Hello() | Join():
-                self.phase = Phase.DECIDE
-            case Welcome():
-                self._check_version(received.body.version)
-                self._establish(Phase.CONTROL)
-            case Joined():
-                self._establish(Phase.PAYLOAD)
-            case Error() if self.phase is not Phase.CONTROL:
-                self.phase = Phase.CLOSED
+        if isinstance(received.body, Welcome):
+            self._check_version(received.body.version)
+        if not is_message(frame.type):
+            self._enter(NEXT_AFTER_RECEIVING.get((self.phase, FrameType(frame.type)), self.phase))
         return received
 
     def _check_version(self, version: int) -> None:
         if not isinstance(self._first, Hello) or not self._first.version_min <= version <= self._first.version_max:
             raise VersionError(f"the peer chose version {version}, which was not on offer")
 
-    def _establish(self, phase: Phase) -> None:
+    def _enter(self, phase: Phase) -> None:
         self.phase = phase
-        self._reader.trusted = True
+        if phase in (Phase.CONTROL, Phase.PAYLOAD):
+            self._reader.trusted = True
 
     # -- out -------------------------------------------------------------------------------------------------------
 
@@ -219,9 +235,11 @@ class Connection:
 
         :raises UnexpectedError: the peer has not asked.
         """
-        if self.phase is not Phase.DECIDE:
+        answered = FrameType.WELCOME if isinstance(answer, Welcome) else FrameType.JOINED
+        phase = NEXT_AFTER_SENDING.get((self.phase, answered))
+        if phase is None:
             raise UnexpectedError(f"{type(answer).__name__} in phase {self.phase.value!r}")
-        self._establish(Phase.CONTROL if isinstance(answer, Welcome) else Phase.PAYLOAD)
+        self._enter(phase)
         self.send(answer)
 
     def refuse(self, error: ProtocolError) -> None:

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from .errors import LimitError, MalformedError, UnexpectedError, VersionError
 from .limits import CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, HELLO_BYTES_MAX
@@ -109,6 +110,34 @@ def encode_frame(frame_type: int, header: bytes, payload: bytes = b"", *, flags:
     return head + payload if payload else head
 
 
+class Prefix(NamedTuple):
+    """The first bytes of a frame."""
+
+    type: int
+    flags: int
+    stream: int
+    header_bytes: int
+    payload_bytes: int
+
+    @property
+    def wire_bytes(self) -> int:
+        """Length of the whole frame on the wire."""
+        return PREFIX_BYTES + self.header_bytes + self.payload_bytes
+
+    def pack(self) -> bytes:
+        """As it is on the wire."""
+        return _PREFIX.pack(self.payload_bytes, self.header_bytes, self.type, self.flags, self.stream)
+
+
+def decode_prefix(data: bytes | bytearray | memoryview, offset: int = 0) -> Prefix:
+    """The prefix that is in ``data`` at ``offset``, as it is: nothing about it is checked.
+
+    :raises struct.error: fewer than :data:`PREFIX_BYTES` are there.
+    """
+    payload_bytes, header_bytes, frame_type, flags, stream = _PREFIX.unpack_from(data, offset)
+    return Prefix(frame_type, flags, stream, header_bytes, payload_bytes)
+
+
 def _payload_bytes_max(frame_type: int) -> int:
     if is_message(frame_type):
         return CONTROL_PAYLOAD_BYTES_MAX
@@ -161,6 +190,8 @@ class FrameReader:
         self._partial: _PartialFrame | None = None
         """Comes before what is in the buffer."""
         self._preamble_seen = False
+        self.on_frame: Callable[[Frame], object] | None = None
+        """Told of each whole frame before it is given out, of those that are skipped too; for who only watches."""
         self.trusted = False
         """Set once the peer has introduced itself; until then only frames of the handshake's size are read."""
 
@@ -218,6 +249,8 @@ class FrameReader:
             return None
         while True:
             frame = self._take_partial() if self._partial is not None else self._take_frame()
+            if frame is not None and self.on_frame is not None:
+                self.on_frame(frame)
             if frame is None or is_known(frame.type):
                 return frame
 

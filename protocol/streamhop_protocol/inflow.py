@@ -5,13 +5,14 @@ What a peer can make this side hold is bounded by the number of streams and by e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .codecs import Codec, check_codec, check_packed_bytes
 from .connection import Received
 from .errors import FlowError, LimitError, MalformedError, UnexpectedError
-from .limits import REORDER_FRAMES_MAX
+from .limits import META_BYTES_MAX, REORDER_FRAMES_MAX
 from .messages import StreamKind
 from .signals import Data, End, Open
 from .windows import ReceiveWindow, frame_cost_bytes
@@ -63,7 +64,7 @@ StreamEvent = StreamOpened | ChunkArrived | StreamEnded
 @dataclass(slots=True)
 class _InStream:
     id: int
-    window: ReceiveWindow = field(default_factory=ReceiveWindow)
+    window: ReceiveWindow
     next_seq: int = 0
     waiting: dict[int, Received] = field(default_factory=dict)
     """What came before its turn. The meta of a chunk is packed, see :attr:`ChunkArrived.packed_meta`."""
@@ -81,9 +82,12 @@ class ReceiveSide:
 
     :param first_id: first ID the peer uses: 1 if the peer is the dialer, 2 if it is the acceptor.
     :param streams_max: what this side allows to be open at once.
+    :param new_window: makes the credit window of a stream.
     """
 
-    def __init__(self, first_id: int, streams_max: int) -> None:
+    def __init__(
+        self, first_id: int, streams_max: int, new_window: Callable[[], ReceiveWindow] = ReceiveWindow
+    ) -> None:
         self._streams: dict[int, _InStream] = {}
         self._parity = first_id % 2
         self._next_new_id = first_id
@@ -91,6 +95,7 @@ class ReceiveSide:
         """IDs below the highest one seen whose first frame is still under way on another connection."""
         self._reset: dict[int, None] = {}
         self._streams_max = streams_max
+        self._new_window = new_window
 
     # -- the peer --------------------------------------------------------------------------------------------------
 
@@ -107,7 +112,10 @@ class ReceiveSide:
         if isinstance(body, Data):
             stream.window.received(frame_cost_bytes(received.wire_bytes))
             if body.meta is not None:
-                received = replace(received, body=replace(body, meta=pack(body.meta)))
+                packed = pack(body.meta)
+                if len(packed) > META_BYTES_MAX:
+                    raise LimitError(f"meta of {len(packed)} bytes, at most {META_BYTES_MAX} allowed")
+                received = replace(received, body=replace(body, meta=packed))
         if seq < stream.next_seq or seq in stream.waiting:
             raise UnexpectedError(f"frame {seq} of stream {stream.id} came twice")
         if seq >= stream.next_seq + REORDER_FRAMES_MAX:
@@ -156,7 +164,7 @@ class ReceiveSide:
             self._next_new_id = stream_id + 2
         else:
             self._unseen.discard(stream_id)
-        stream = self._streams[stream_id] = _InStream(stream_id)
+        stream = self._streams[stream_id] = _InStream(stream_id, self._new_window())
         return stream
 
     def _take(self, stream: _InStream, received: Received, events: list[StreamEvent]) -> None:
@@ -210,6 +218,10 @@ class ReceiveSide:
         if stream is None or not stream.ended:
             raise UnexpectedError(f"stream {stream_id} has not ended")
         del self._streams[stream_id]
+
+    def was_reset(self, stream_id: int) -> bool:
+        """Whether either side ended the stream early, not too many streams ago."""
+        return stream_id in self._reset
 
     def reset(self, stream_id: int) -> bool:
         """This side does not want the stream any more; returns whether it was open."""

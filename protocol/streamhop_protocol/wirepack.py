@@ -46,10 +46,15 @@ def _refuse_ext(code: int, _data: bytes) -> Any:
     raise MalformedError(f"msgpack extension type {code} is not used by this protocol")
 
 
+_SIMPLE = frozenset({int, str, bytes, bool, float, type(None)})
+
+
 def _check_children(value: dict[str, Any] | list[Any], depth_left: int) -> None:
     if depth_left == 0:
         raise LimitError(f"msgpack value is nested deeper than {NESTING_MAX}")
     for child in value.values() if isinstance(value, dict) else value:
+        if type(child) in _SIMPLE:  # most are, and there may be thousands
+            continue
         if isinstance(child, dict | list):
             _check_children(child, depth_left - 1)
         elif isinstance(child, msgpack.Timestamp):

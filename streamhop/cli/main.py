@@ -46,6 +46,8 @@ def cli(context: click.Context, socket: Path) -> None:
 @click.option("--control-socket", metavar="PATH", help="Unix socket of the control API.")
 @click.option("--state-dir", metavar="PATH", help="Journal and spool.")
 @click.option("--run-dir", metavar="PATH", help="Final dumps and restores under way; a tmpfs.")
+@click.option("--lab-keylog", metavar="FILE", help="Add all sessions' secrets to FILE. Never outside a lab.")
+@click.option("--trace", metavar="PATH", help="Write every frame and decision there; `hopwire` reads it.")
 def daemon(config: Path | None, **flags: str | None) -> None:
     """Run the daemon of this host in the foreground."""
     from streamhop import daemon as composition

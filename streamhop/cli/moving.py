@@ -26,6 +26,8 @@ SHOWN_ROWS_MAX = 20
 DETACHED_AT = "pre-copy"
 """The phase before which everything is checked that can be without sending the container."""
 
+_MORE_IS_TOLD = "`streamhop check` tells why this matters, and where to read more"
+
 _WHERE = {
     "source": "it runs on here, as it was",
     "target": "it runs at the target",
@@ -39,7 +41,11 @@ _WHERE = {
 @click.command()
 @click.argument("container")
 @click.argument("peer", metavar="PEER[:NEWNAME]")
-@click.option("--max-downtime", type=Duration(), help="Freeze when the prediction is below. [default: 500ms]")
+@click.option(
+    "--max-downtime",
+    type=Duration(),
+    help="Freeze when the prediction is below; keep to it. [default: 500ms is aimed at]",
+)
 @click.option(
     "--max-rounds", type=click.IntRange(1, 100), help="Most rounds of pre-copy. [default: 8; 40 with --auto-converge]"
 )
@@ -159,6 +165,7 @@ def _tell(container: str, result: dict[str, Any], form: str, role: str = "source
         where,
         result["fix"],
         *(remark for other in _others(result) for remark in (f"also: {other['reason']}", other["fix"])),
+        _MORE_IS_TOLD if result.get("findings") else "",
         exit_code=result["exit_code"],
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import mmap
 import os
 import re
@@ -15,6 +14,7 @@ from typing import Any
 from streamhop.findings import Finding, found
 
 from .docker import Engine
+from .programs import ask_program
 
 PROBE_S_MAX = 10.0
 
@@ -144,26 +144,8 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 async def _output(*command: str) -> str:
     """What a program prints; empty if it is missing, fails or hangs."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-    except OSError:
-        return ""
-    try:
-        async with asyncio.timeout(PROBE_S_MAX):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        return ""
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    return output.decode(errors="replace") if process.returncode == 0 else ""
+    code, output = await ask_program(*command, seconds=PROBE_S_MAX)
+    return output if code == 0 else ""
 
 
 def has_soft_dirty() -> bool:

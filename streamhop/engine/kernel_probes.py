@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import ctypes
 import errno
 import os
 import platform
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from streamhop.findings import Finding, found
 
 from .criu_log import explain
 from .nftgate import GateError, check_nftables
+from .programs import NOT_THERE, TIMED_OUT, ask_program
 
 CRIU_CHECK_S_MAX = 10.0
-CRIU_CHECK_BYTES_MAX = 64 * 1024
 
 _KCMP = {"x86_64": 312, "aarch64": 272}
 """System call numbers (asm/unistd.h)."""
@@ -96,16 +94,15 @@ def _refusal_of(question: bytes) -> int:
     return -int(struct.unpack_from("=i", reply, 16)[0]) if kind == 2 else 0
 
 
-async def criu_check(run: Callable[[], asyncio.Future[tuple[int, str]]] | None = None) -> list[Finding]:
-    """What ``criu check`` has against this kernel; nothing if there is no CRIU, which others tell.
-
-    :param run: stands in for the program: its exit code and what it prints.
-    """
-    code, output = await (run() if run is not None else _run_criu_check())
-    if not code:
+async def criu_check() -> list[Finding]:
+    """What ``criu check`` has against this kernel; nothing if there is no CRIU, which others tell."""
+    code, output = await ask_program("criu", "check", seconds=CRIU_CHECK_S_MAX, with_errors=True)
+    if code in (0, NOT_THERE):
         return []
     reason, _ = explain(output)
     told = reason or next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "no reason given")
+    if code == TIMED_OUT:
+        told = f"no answer within {CRIU_CHECK_S_MAX:.0f} s"
     return [
         found(
             "kernel.criu-check",
@@ -113,31 +110,3 @@ async def criu_check(run: Callable[[], asyncio.Future[tuple[int, str]]] | None =
             "run `criu check --all` there; a newer CRIU may know the kernel",
         )
     ]
-
-
-async def _run_criu_check() -> tuple[int, str]:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "criu",
-            "check",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-    except OSError:
-        return 0, ""
-    assert process.stdout is not None
-    output = b""
-    try:
-        async with asyncio.timeout(CRIU_CHECK_S_MAX):
-            while len(output) < CRIU_CHECK_BYTES_MAX and (piece := await process.stdout.read(CRIU_CHECK_BYTES_MAX)):
-                output += piece
-            await process.wait()
-    except TimeoutError:
-        return 1, f"no answer within {CRIU_CHECK_S_MAX:.0f} s"
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    return process.returncode or 0, output.decode(errors="replace")

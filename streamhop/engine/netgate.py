@@ -73,8 +73,10 @@ async def _with_gate(pid: int, action: Callable[[Gate], T]) -> T:
     Thread(target=act, name="netgate").start()
     waiting = asyncio.wrap_future(outcome)
     try:
-        return await asyncio.shield(waiting)
+        await asyncio.wait({waiting})
     except asyncio.CancelledError:
         # Half done in the background, it could overtake what the caller does next to undo it.
         await asyncio.wait({waiting})
+        waiting.exception()  # looked at, so that asyncio does not log it as forgotten
         raise
+    return waiting.result()

@@ -36,6 +36,15 @@ def resident_bytes(processes: Iterable[ProcessRef]) -> int:
     return sum(_resident_bytes(process.host_pid) for process in processes)
 
 
+def parent(pid: int) -> int | None:
+    """The process that ``pid`` is a child of, None if it is gone."""
+    try:
+        status = (PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:")), None)
+
+
 def kill_all(init_pid: int, number: signal.Signals) -> None:
     """Send a signal to every process of the container. They must be frozen or stopped, so that none is missed.
 

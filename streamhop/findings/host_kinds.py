@@ -70,6 +70,7 @@ HOST_KINDS: Final[Mapping[str, Kind]] = {
         "the runtime would not find the restore that waits for it, and would start the container afresh", _SETUP
     ),
     "target.disk": Kind("what arrives is stored there until the container runs"),
+    "target.memory": Kind("the kernel would end processes there to make room, the container's or others'"),
     "target.name": Kind("Docker knows a container by its name", "https://docs.docker.com/engine/containers/run/"),
     "target.network": Kind(
         "the container expects its networks, and must not end up in another one",

@@ -10,7 +10,7 @@ from streamhop_protocol.errors import LimitError, MalformedError
 
 from .finding import Finding, Severity, told
 
-FINDINGS_MAX = 128
+FINDINGS_MAX = 64
 """Of one answer; SPEC.md has it, too."""
 
 TEXT_BYTES_MAX = 1024

@@ -68,7 +68,7 @@ async def answer_from_journal(host: Host, session: PeerSession, message: MoveMes
 async def _finish(host: Host, record: Record) -> None:
     """The source's copy is gone."""
     if record.state is State.OPEN:
-        journal = MoveJournal(host.journal, record.move, Role.TARGET, record.epoch, record.state)
+        journal = MoveJournal(host.journal, record.move, Role.TARGET, record.epoch, record.state, trace=host.trace)
         await journal.enter(State.DONE)
 
 
@@ -100,6 +100,6 @@ async def _give_way(host: Host, record: Record, epoch: int) -> Record:
     if record.state not in (State.OWNED, State.OPEN):
         return record
     log.warning("move %s was reclaimed at the source while this host was away: it goes here", record.move.hex())
-    journal = MoveJournal(host.journal, record.move, Role.TARGET, epoch, record.state)
+    journal = MoveJournal(host.journal, record.move, Role.TARGET, epoch, record.state, trace=host.trace)
     await journal.enter(State.ABORTED, owes_settling_in=False, owes_removal=True)
     return await journal.latest() or record

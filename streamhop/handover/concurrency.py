@@ -66,29 +66,34 @@ async def concluded(work: Coroutine[Any, Any, T]) -> T:
 
     For the last thing a task does: the cancel, which asks for its end, is dropped.
     """
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            continue
+    task, _ = await _ended(work)
     return task.result()
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Await ``work`` to its end even if the caller is cancelled meanwhile; the cancel is raised afterwards."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            if task.cancelled():
-                raise
-            cancelled = error
-        except BaseException:
-            if cancelled is None:
-                raise
+    """Await ``work`` to its end even if the caller is cancelled meanwhile; the cancel is raised afterwards.
+
+    How ``work`` ended nobody hears then: the caller has been told to end for some other reason.
+    """
+    task, cancelled = await _ended(work)
     if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not log it as forgotten
         raise cancelled
     return task.result()
+
+
+async def _ended(work: Coroutine[Any, Any, T]) -> tuple[asyncio.Task[T], asyncio.CancelledError | None]:
+    """The task that ``work`` was, and the last cancel of the caller meanwhile.
+
+    Not by ``asyncio.shield``: from Python 3.14 on it logs the error of what goes on behind a cancelled caller, with a
+    traceback, though it is asked for here.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return task, cancelled

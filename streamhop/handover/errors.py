@@ -94,7 +94,7 @@ class RefusedError(MoveError):
 
 
 class NoConvergenceError(MoveError):
-    """The predicted downtime never met the target the user set."""
+    """The predicted downtime never met the target the user set, or a freeze lasted too long for it."""
 
     code: ClassVar[str] = "no_convergence"
     exit_code: ClassVar[int] = 14

@@ -13,6 +13,7 @@ from streamhop.engine.cpu_quota import CpuQuotas
 from streamhop.engine.docker import Engine
 from streamhop.engine.restores import RestoreServer
 from streamhop.peering import PeerDirectory
+from streamhop.telemetry.trace import Trace
 
 from .concurrency import in_worker, uninterrupted
 from .journal import Journal, Record
@@ -54,6 +55,8 @@ class Host:
     """Held while an image is loaded: the next move of the same image then finds it."""
     boot: str = field(default_factory=current_boot)
     cpu: CpuQuotas = field(default_factory=CpuQuotas)
+    trace: Trace | None = None
+    """Is told of phases and decisions, if the daemon is traced."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the daemon ends: nothing new begins, and a cancel is nobody's wish."""
 
@@ -79,8 +82,17 @@ class Host:
 class MoveJournal:
     """One move's view of the journal: check the transition, make it durable, then enter it."""
 
-    def __init__(self, journal: Journal, move: bytes, role: Role, epoch: int, state: State | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        move: bytes,
+        role: Role,
+        epoch: int,
+        state: State | None = None,
+        trace: Trace | None = None,
+    ) -> None:
         self._journal = journal
+        self._trace = trace
         self._move = move
         self._epoch = epoch
         self._machine = StateMachine(role, state)
@@ -109,6 +121,9 @@ class MoveJournal:
         await asyncio.to_thread(self._journal.record, self._move, machine.role, self._epoch, state, **details)
         machine.advance(state)
         log.info("move %s: %s is %s", self._move.hex()[:8], machine.role.value, state.value)
+        if self._trace is not None:
+            role = machine.role.value
+            self._trace.emit("move:state", move=self._move, role=role, epoch=self._epoch, state=state.value)
 
     async def note(self, **details: Any) -> None:
         """Add details to the newest record."""

@@ -100,7 +100,7 @@ class IncomingMove:
         self._means = means or Means()
         self._session = session
         self._offer = offer
-        self._journal = MoveJournal(host.journal, offer.move, Role.TARGET, offer.epoch)
+        self._journal = MoveJournal(host.journal, offer.move, Role.TARGET, offer.epoch, trace=host.trace)
         self._inbox: asyncio.Queue[MoveMessage] = asyncio.Queue(INBOX_MAX)
         self._aborted: asyncio.Future[AbortedByPeerError] = asyncio.get_running_loop().create_future()
         self._spool = host.spool(offer.move)
@@ -174,7 +174,7 @@ class IncomingMove:
             raise MoveError("only a container that waits for GO can be claimed", "see `streamhop handover ls`")
         self._claimed = True
         self.epoch += 1
-        self._journal = MoveJournal(self._host.journal, self.id, Role.TARGET, self.epoch, self.state)
+        self._journal = MoveJournal(self._host.journal, self.id, Role.TARGET, self.epoch, self.state, self._host.trace)
         log.warning("move %s is claimed by an operator, epoch %d", self.id.hex()[:8], self.epoch)
         self._inbox.put_nowait(Release(move=self.id, epoch=self.epoch, image_digest=self._digest))
 

@@ -23,6 +23,7 @@ from streamhop.content.trees import HeldBlocks
 from streamhop.engine.checkpoint import Checkpoint, checkpoint_in_waiting
 from streamhop.engine.docker import Engine, runc_root
 from streamhop.engine.processes import ProcessRef, container_pids
+from streamhop.engine.vforks import sharing_memory
 from streamhop.findings import Finding
 from streamhop.net import PeerSession
 from streamhop.telemetry.events import EventLog
@@ -87,6 +88,10 @@ class Means:
     async def processes(self, init_pid: int) -> Sequence[ProcessRef]:
         """The processes of the container whose first one is ``init_pid``."""
         return await asyncio.to_thread(container_pids, init_pid)
+
+    async def sharing_memory(self, processes: Sequence[ProcessRef]) -> Sequence[tuple[ProcessRef, ProcessRef]]:
+        """See :func:`streamhop.engine.vforks.sharing_memory`."""
+        return await asyncio.to_thread(sharing_memory, processes)
 
     def checkpoint_in_waiting(
         self, host: Host, container: SourceContainer, image: Path, work: Path

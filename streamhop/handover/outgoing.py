@@ -40,11 +40,12 @@ from .errors import (
     NoConvergenceError,
     UnreachableError,
 )
+from .freezing import freeze_to_dump
 from .host import Host, MoveJournal
 from .means import Means
 from .moved_volumes import VOLUMES, end_volumes, owed_volumes
 from .offering import offer
-from .policy import Costs, Decision, PolicyOptions, RoundResult, Verdict, decide, predict_downtime
+from .policy import Costs, Decision, PolicyOptions, RoundResult, Verdict, decide, predict_downtime, release_s_max
 from .policy import predict_final_wire_bytes as predict_bytes
 from .precopy import PreCopy
 from .preflight import SourceContainer, check_still_runs, paused_by_others
@@ -53,8 +54,9 @@ from .report import Tally, tell_warnings
 from .retreating import Retreat
 from .sending import Sender
 from .settling_here import remove_tree
-from .source_actions import forbid_restart, freeze, remove_moved, stays_frozen
+from .source_actions import forbid_restart, remove_moved, stays_frozen
 from .states import RUNS_THERE, SYNCED, Role, State
+from .traced import Inputs, tell_verdict
 
 log = logging.getLogger("streamhop.handover")
 
@@ -118,7 +120,7 @@ class OutgoingMove:
         self._means = means or Means()
         self._limit_bytes_per_s = limit_bytes_per_s
         self._costs = costs or Costs()
-        self._journal = MoveJournal(host.journal, self.id, Role.SOURCE, epoch)
+        self._journal = MoveJournal(host.journal, self.id, Role.SOURCE, epoch, trace=host.trace)
         self._retreat = Retreat(host, self._journal, self.id, epoch, container.id, events)
         self._brake = Brake(host, self._journal, container, options, events, tally)
         self.connected = False
@@ -175,6 +177,8 @@ class OutgoingMove:
     def _phase(self, name: str) -> None:
         self._tally.timeline.mark(name)
         self._events.emit("phase", phase=name)
+        if self._host.trace is not None:
+            self._host.trace.emit("move:phase", move=self.id, phase=name)
 
     async def _move(self, session: PeerSession, dialogue: Dialogue) -> None:
         container = self._container
@@ -259,8 +263,9 @@ class OutgoingMove:
     def _judge(self, session: PeerSession, rounds: Sequence[RoundResult], elapsed_s: float, *, alone: bool) -> Verdict:
         manifest = self._container.manifest
         bandwidth = session.goodput_bytes_per_s or 0.0
+        final_wire_bytes = predict_bytes(rounds, manifest.page_size)
         predicted = predict_downtime(
-            predict_bytes(rounds, manifest.page_size),
+            final_wire_bytes,
             bandwidth,
             session.rtt_s or 0.0,
             manifest.memory_bytes,
@@ -272,6 +277,9 @@ class OutgoingMove:
             0.0, bandwidth, session.rtt_s or 0.0, manifest.memory_bytes, Costs()
         ).fixed_s
         verdict = self._brake.judge(decide(rounds, predicted, self._options, elapsed_s), rounds, alone=alone)
+        if self._host.trace is not None:
+            inputs = Inputs(elapsed_s, bandwidth, session.rtt_s, manifest.memory_bytes, final_wire_bytes)
+            tell_verdict(self._host.trace, self.id, verdict, rounds, inputs, self._options, self._costs)
         number = len(rounds) - 1
         self._tally.add_round(number, rounds[-1], verdict)
         self._events.emit("round", **self._tally.rounds[-1], link_bytes_per_s=round(bandwidth))
@@ -301,17 +309,19 @@ class OutgoingMove:
         if container.restart_policy.get("Name") not in (None, "", "no"):
             # Before the freeze: a host that goes down must not start it by itself, it may be claimed at the target.
             await uninterrupted(forbid_restart(engine, container.id))
-        self._phase("freeze")
-        self._retreat.frozen_at = time.monotonic()
-        async with self._frozen_no_longer_than_bearable(), asyncio.TaskGroup() as group:
+        self._events.emit("phase", phase="freeze")
+        async with self._frozen_no_longer_than_bearable(session) as limit, asyncio.TaskGroup() as group:
             watch = group.create_task(self._watch_silence(session))
-            # Not cut short: a pause that Docker is still about could take effect after the thaw.
             async with self._brake.released():
-                if not await uninterrupted(freeze(engine, container.id, container.init_pid)):
+                processes = await freeze_to_dump(
+                    engine, container, self._means, self._events, functools.partial(self._note_freeze, session, limit)
+                )
+                if processes is None:
                     await self._journal.note(paused_by_others=True)
                     raise paused_by_others()
+            # Attempts before the one that holds are pre-copy: the container went on.
+            self._tally.timeline.mark("freeze", self._retreat.frozen_at)
             self._phase("dump")
-            processes = await self._means.processes(container.init_pid)
             async with asyncio.TaskGroup() as frozen:
                 frozen.create_task(sender.final_trees(processes))
                 digest = await sender.final_memory(self._dump(checkpoint), checkpoint.pages, self._image_dir, frozen)
@@ -330,22 +340,53 @@ class OutgoingMove:
         await checkpoint.run(DUMP_S_MAX)
         self._phase("final difference")
 
+    @property
+    def _grace_s(self) -> float:
+        """How long the container may stay frozen without a target that is ready, whatever the user allows."""
+        return FROZEN_GRACE_S + FROZEN_PREDICTIONS_MAX * (self._tally.predicted_downtime_s or 0.0)
+
+    def _release_s_max(self, session: PeerSession) -> float:
+        return release_s_max(self._options, session.rtt_s or 0.0)
+
+    def _note_freeze(self, session: PeerSession, limit: asyncio.Timeout, frozen: bool) -> None:
+        """The container is about to be frozen, or to go on for a moment: only a freeze that holds is downtime."""
+        if frozen:
+            self._retreat.frozen_at = time.monotonic()
+        bearable_s = min(self._grace_s, self._release_s_max(session))
+        limit.reschedule(asyncio.get_running_loop().time() + bearable_s if frozen else None)
+
     @asynccontextmanager
-    async def _frozen_no_longer_than_bearable(self) -> AsyncIterator[None]:
-        """A target that answers but does not get ready must not hold the container for ever."""
-        predicted_s = self._tally.predicted_downtime_s or 0.0
-        limit_s = FROZEN_GRACE_S + FROZEN_PREDICTIONS_MAX * predicted_s
+    async def _frozen_no_longer_than_bearable(self, session: PeerSession) -> AsyncIterator[asyncio.Timeout]:
+        """A target that answers but does not get ready must not hold the container for ever, nor too long (P6)."""
         try:
-            async with asyncio.timeout(limit_s) as limit:
-                yield
+            async with asyncio.timeout(min(self._grace_s, self._release_s_max(session))) as limit:
+                yield limit
         except TimeoutError:
             if not limit.expired():
                 raise
+            if self._release_s_max(session) <= self._grace_s:
+                raise self._too_late() from None
             raise NoConvergenceError(
-                f"the target was not ready after {limit_s:.0f} s with the container frozen; {predicted_s:.1f} s were "
-                "predicted",
+                f"the target was not ready after {self._grace_s:.0f} s with the container frozen; "
+                f"{self._tally.predicted_downtime_s or 0.0:.1f} s were predicted",
                 "look at the target's load and log, and at the link",
             ) from None
+
+    def _check_in_time(self, session: PeerSession) -> None:
+        """P6: a container whose first instruction at the target would come too late goes on here.
+
+        :raises NoConvergenceError: the downtime asked for, if it is more than an aim, cannot be kept any more.
+        """
+        if time.monotonic() - self._retreat.frozen_at > self._release_s_max(session):
+            raise self._too_late()
+
+    def _too_late(self) -> NoConvergenceError:
+        return NoConvergenceError(
+            f"after {time.monotonic() - self._retreat.frozen_at:.3g} s with the container frozen the "
+            f"{self._options.downtime_s_max:g} s asked for could not be kept any more; "
+            f"{self._tally.predicted_downtime_s or 0.0:.3g} s were predicted",
+            "try again, allow a longer --max-downtime, or say --on-no-converge go",
+        )
 
     async def _watch_silence(self, session: PeerSession) -> None:
         """A frozen container cannot wait for the link's own time-outs.
@@ -376,6 +417,7 @@ class OutgoingMove:
             raise MoveError(f"Docker has not answered within {DOCKER_ANSWER_S_MAX:.0f} s while it was frozen") from None
         if not frozen:
             raise MoveError("it was started or unpaused here by somebody else while it was frozen", "try again")
+        self._check_in_time(session)
         await self._journal.enter(State.RELEASED, image_digest=digest.hex())
         await session.send(Release(move=self.id, epoch=self.epoch, image_digest=digest))
         try:

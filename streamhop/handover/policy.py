@@ -126,6 +126,9 @@ PROCESS_IMAGES_BYTES = 60_000
 
 ONE_WAY_TRIPS = 3
 
+OPENING_S = 0.03
+"""From GO's arrival to the first instruction: the target writes that it has it, asks Docker, and opens the gate."""
+
 _SHRINK_MIN = 0.8
 """A round that leaves more than this share of what the one before left brings little; two in a row end it."""
 
@@ -192,6 +195,14 @@ def predict_downtime(
     """
     transfer = costs.transfer_s(final_wire_bytes + PROCESS_IMAGES_BYTES, bytes_per_s)
     return Prediction(transfer, costs.of(memory_bytes) + ONE_WAY_TRIPS * rtt_s / 2)
+
+
+def release_s_max(options: PolicyOptions, rtt_s: float) -> float:
+    """How long after the freeze the container may be let go at the latest so that the downtime asked for is kept.
+
+    :returns: infinity if it is only aimed at.
+    """
+    return max(0.0, options.downtime_s_max - rtt_s / 2 - OPENING_S) if options.abort_if_unmet else math.inf
 
 
 def decide(

@@ -43,7 +43,7 @@ async def settle_here(host: Host, record: Record) -> Record:
     :raises OSError: what was stored for the move could not be removed.
     :raises sqlite3.Error: the journal could not be written.
     """
-    journal = MoveJournal(host.journal, record.move, record.role, record.epoch, record.state)
+    journal = MoveJournal(host.journal, record.move, record.role, record.epoch, record.state, trace=host.trace)
     await (_settle_source if record.role is Role.SOURCE else _settle_target)(host, record, journal)
     newest = await journal.latest()
     return newest or record
@@ -106,7 +106,7 @@ async def abort(host: Host, record: Record) -> Record:
     :returns: its newest record now, ABORTED.
     :raises sqlite3.Error: the journal could not be written.
     """
-    journal = MoveJournal(host.journal, record.move, record.role, record.epoch, record.state)
+    journal = MoveJournal(host.journal, record.move, record.role, record.epoch, record.state, trace=host.trace)
     if record.state is State.FREEZING:
         await _abort_frozen(journal)
     return await journal.latest() or record

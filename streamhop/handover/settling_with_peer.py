@@ -44,7 +44,7 @@ async def settle_with_peer(host: Host, record: Record) -> Record:
     :raises ProtocolError: it answers nonsense.
     :raises EngineError: Docker would not do what follows from the answer.
     """
-    journal = MoveJournal(host.journal, record.move, Role.SOURCE, record.epoch, record.state)
+    journal = MoveJournal(host.journal, record.move, Role.SOURCE, record.epoch, record.state, trace=host.trace)
     session = await host.peers.dial(host.peers.find(str(record.details["peer"])), connections=1)
     async with session, asyncio.timeout(ANSWER_S_MAX):
         if record.state is State.RELEASED:

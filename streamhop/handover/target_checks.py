@@ -14,6 +14,7 @@ from streamhop.content.container_config import CreationRequest
 from streamhop.engine.capabilities import HostCapabilities, host_capabilities, parse_version
 from streamhop.engine.cpu_features import missing, more_state, own_features
 from streamhop.engine.docker import NotFound
+from streamhop.engine.host_memory import available_memory_bytes, free_swap_bytes
 from streamhop.engine.setup import registered_run_dir
 from streamhop.findings import Finding, found, shown
 
@@ -111,7 +112,7 @@ def _some(names: list[str]) -> str:
 
 def _check_kernel(manifest: Manifest, capabilities: HostCapabilities) -> Iterator[Finding]:
     theirs, own = parse_version(manifest.versions.get("kernel", ""))[:2], parse_version(capabilities.kernel)[:2]
-    if theirs and own < theirs:
+    if theirs and own and own < theirs:
         kernel = shown(manifest.versions["kernel"])
         yield found(
             "kernel.older",
@@ -140,6 +141,13 @@ def _check_room(host: Host, manifest: Manifest, policy: TargetPolicy) -> Iterato
             "target.disk",
             f"the target needs up to {needed >> 20} MiB in {host.config.state_dir}, {free >> 20} MiB are free",
             "make room there",
+        )
+    available = available_memory_bytes()
+    if available and available + free_swap_bytes() < manifest.memory_bytes:
+        yield found(
+            "target.memory",
+            f"it has {manifest.memory_bytes >> 20} MiB of memory, the target has {available >> 20} MiB to spare",
+            "end something there, or choose another target",
         )
 
 

@@ -11,6 +11,7 @@ from .listening import Listener, serve
 from .peer import PeerSession
 from .security import KnownPeer, Security, client_context, server_context
 from .streams import Chunk, IncomingStream, OutgoingStream
+from .tracing import WireTrace
 
 __all__ = [
     "Chunk",
@@ -24,6 +25,7 @@ __all__ = [
     "Security",
     "SessionLost",
     "UntrustedError",
+    "WireTrace",
     "client_context",
     "dial",
     "serve",

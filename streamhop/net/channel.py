@@ -8,11 +8,12 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol, cast
 
-from streamhop_protocol.connection import Connection, Received
+from streamhop_protocol.connection import Connection, Phase, Received
 
 from .config import NetConfig
 from .security import KnownPeer
 from .sockets import SocketLike, tune
+from .tracing import ConnectionTrace
 from .waking import Waker
 
 CONTROL_BUFFER_BYTES = 256 * 1024
@@ -56,6 +57,7 @@ class Channel(asyncio.BufferedProtocol):
         """Whose certificate it is; None without TLS."""
         self.changed = Waker()
         self._config = config
+        self._trace = None if config.trace is None else config.trace.connection()
         self._transport: asyncio.Transport | None = None
 
     # -- called by the event loop ----------------------------------------------------------------------------------
@@ -72,9 +74,17 @@ class Channel(asyncio.BufferedProtocol):
         except OSError:  # the peer is gone already
             self._transport.abort()
             return
+        if self._trace is not None:
+            self._begin_trace(self._trace)
         self.owner.on_made(self)
         if not self._aborted:
             self.flush()
+
+    def _begin_trace(self, trace: ConnectionTrace) -> None:
+        here, tls = self._extra("sockname"), self.application_protocol is not None
+        dialer = self.connection.phase is not Phase.AWAIT_FIRST
+        trace.made(dialer=dialer, here=(str(here[0]), int(here[1])), peer=self.peer_address, tls=tls)
+        self.connection.watch(trace.received)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the event loop's name
         return self.connection.room()
@@ -103,10 +113,14 @@ class Channel(asyncio.BufferedProtocol):
         self.lost_by = exc
         self.writable = False
         self.changed.wake()
+        if self._trace is not None:
+            self._trace.lost(str(exc or "closed"))
         self.owner.on_lost(self, exc)
 
     def _tell_owner(self) -> None:
         self.inbox.extend(self.connection.events())
+        if self._trace is not None and self.connection.error is not None:
+            self._trace.broken(self.connection.error)
         if self.inbox or self.connection.error is not None:
             self.changed.wake()
             self.owner.on_received(self)
@@ -140,6 +154,8 @@ class Channel(asyncio.BufferedProtocol):
         """Let ``protocol`` have the connection; this channel is over."""
         transport, self._transport = self._transport, None
         self._aborted = True
+        if self._trace is not None:
+            self._trace.lost("it is a guest's")
         if transport is not None:
             transport.set_protocol(protocol)
             protocol.connection_made(transport)
@@ -165,6 +181,8 @@ class Channel(asyncio.BufferedProtocol):
         kept = [buffer for buffer in buffers if buffer]
         self.wire_bytes_sent += sum(map(len, kept))
         self.wrote_at = time.monotonic()
+        if self._trace is not None:
+            self._trace.sent(kept)
         self._transport.writelines(kept)
 
     def flush(self) -> None:

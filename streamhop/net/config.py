@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from streamhop_protocol.limits import CONTROL_PAYLOAD_BYTES_MAX, MIB, STREAMS_DEFAULT
 
+from .tracing import WireTrace
+
 
 @dataclass(frozen=True, slots=True)
 class NetConfig:
@@ -65,6 +67,9 @@ class NetConfig:
     limit_bytes_per_s: float | None = None
     """Most that leaves on all payload connections of a session together: the protocol's frames, before TLS and TCP add
     theirs. At least ``LIMIT_BYTES_PER_S_MIN``. The control connection is not held back."""
+
+    trace: WireTrace | None = None
+    """Is told of every connection and frame; None costs nothing."""
 
     congestion_control: str = "bbr"
     """TCP congestion control of payload connections, if the kernel has it: BBR keeps queues on the way short."""

@@ -41,6 +41,11 @@ class ContentHabit:
         self._passing = 0
         self._passed = 0
 
+    @property
+    def passing(self) -> int:
+        """Chunks that go as they are before one is looked at again, on a fast link."""
+        return self._passing
+
     def choose(self, link_bytes_per_s: float | None) -> CodecChoice:
         """The codec to try on the next chunk."""
         choice = choose_codec(link_bytes_per_s, compressible=True)

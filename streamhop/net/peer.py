@@ -83,6 +83,7 @@ class PeerSession:
         self.peer_reference = peer.reference
         """Stays the same when this side calls the peer otherwise; in the clear it is what the peer calls itself."""
         self.threads = CodecThreads(config.codec_threads)
+        self.trace = None if config.trace is None else config.trace.trace
         self._config = config
         self._control, self._payloads = channels
         self._channels = [self._control, *self._payloads]

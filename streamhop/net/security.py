@@ -62,13 +62,15 @@ class Security:
     guests: Guests | None = None
 
 
-def server_context(certificate: Path, key: Path, trusted: str) -> ssl.SSLContext:
+def server_context(certificate: Path, key: Path, trusted: str, keylog: Path | None = None) -> ssl.SSLContext:
     """A listener's context: dialers must show one of the certificates in ``trusted``, or none and be guests.
 
     :param trusted: PEM, any number of certificates; more can be added with ``load_verify_locations`` at any time.
-    :raises OSError: the files cannot be read or do not belong together (``ssl.SSLError`` is one).
+    :param keylog: where the secrets of each connection are added, in the format of NSS (``SSLKEYLOGFILE``): whoever
+        reads it reads what was said. For a lab alone; the environment has no say in it.
+    :raises OSError: the files cannot be read, written or do not belong together (``ssl.SSLError`` is one).
     """
-    context = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, trusted)
+    context = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, trusted, keylog)
     # One that is shown is verified all the same; without one the listener hears only what a guest has to say.
     context.verify_mode = ssl.CERT_OPTIONAL
     context.set_alpn_protocols([ALPN_SESSION, ALPN_PAIRING])
@@ -77,16 +79,21 @@ def server_context(certificate: Path, key: Path, trusted: str) -> ssl.SSLContext
     return context
 
 
-def client_context(certificate: Path, key: Path, trusted: str) -> ssl.SSLContext:
+def client_context(certificate: Path, key: Path, trusted: str, keylog: Path | None = None) -> ssl.SSLContext:
     """A dialer's context: the listener must show the one certificate in ``trusted``.
 
+    :param keylog: as for :func:`server_context`.
     :raises OSError: as :func:`server_context`.
     """
-    return _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, trusted)
+    return _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, trusted, keylog)
 
 
-def _context(protocol: ssl._SSLMethod, certificate: Path, key: Path, trusted: str) -> ssl.SSLContext:
+def _context(
+    protocol: ssl._SSLMethod, certificate: Path, key: Path, trusted: str, keylog: Path | None
+) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
+    if keylog is not None:
+        context.keylog_filename = str(keylog)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED

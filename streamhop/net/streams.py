@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from streamhop_protocol.codecs import Codec, decompress
+from streamhop.telemetry.trace import Trace
+from streamhop_protocol.codecs import Codec, CodecChoice, decompress
 from streamhop_protocol.errors import CODES, ProtocolError, UnexpectedError
 from streamhop_protocol.messages import StreamKind
 from streamhop_protocol.outflow import OutgoingFrame
@@ -31,6 +32,8 @@ class StreamOwner(Protocol):
 
     session: Session
     threads: CodecThreads
+    trace: Trace | None
+    """Is told what is chosen, and why; usually there is none."""
 
     @property
     def over(self) -> SessionLost | None:
@@ -99,6 +102,8 @@ class OutgoingStream:
         chunk = self._owner.session.put_chunk(self._id, len(kept), meta)
         self.raw_bytes += len(kept)
         choice = self._habit.choose(self._owner.codec_rate_bytes_per_s)
+        if self._owner.trace is not None:
+            self._tell_choice(self._owner.trace, choice, len(kept))
         if len(kept) <= INLINE_BYTES_MAX or choice.codec is Codec.NONE:
             self._owner.session.fill_chunk(chunk, *pack_chunk(kept, choice))
             self._owner.pump()
@@ -109,11 +114,27 @@ class OutgoingStream:
             if self._owner.over is None and not future.cancelled():
                 codec, packed_data = future.result()
                 self._habit.learn(codec)
+                if self._owner.trace is not None:
+                    sizes = {"raw_bytes": len(kept), "packed_bytes": len(packed_data)}
+                    self._owner.trace.emit("codec:packed", stream=self._id, codec=codec.name.lower(), **sizes)
                 self._owner.session.fill_chunk(chunk, codec, packed_data)
                 self._owner.pump()
                 self._changed.wake()
 
         packing.add_done_callback(packed)
+
+    def _tell_choice(self, trace: Trace, choice: CodecChoice, raw_bytes: int) -> None:
+        rate = self._owner.codec_rate_bytes_per_s
+        trace.emit(
+            "codec:chosen",
+            stream=self._id,
+            kind=self.kind.value,
+            raw_bytes=raw_bytes,
+            rate_bytes_per_s=None if rate is None else round(rate),
+            unseen=self._habit.passing,
+            codec=choice.codec.name.lower(),
+            level=choice.level,
+        )
 
     def end(self, attributes: Mapping[str, Any] | None = None) -> None:
         """Nothing more is written: the peer hears of it, and :meth:`finish` only waits. Safe to repeat.

@@ -17,6 +17,7 @@ from streamhop.net import (
     Security,
     SessionLost,
     UntrustedError,
+    WireTrace,
     client_context,
     dial,
     server_context,
@@ -68,12 +69,16 @@ class PeerDirectory:
 
     :param identity: this daemon, or None for sessions in the clear.
     :param book: whom it trusts.
+    :param trace: is told of the connections that are dialed.
     """
 
-    def __init__(self, config: Config, identity: Identity | None, book: PeerBook) -> None:
+    def __init__(
+        self, config: Config, identity: Identity | None, book: PeerBook, trace: WireTrace | None = None
+    ) -> None:
         self.identity = identity
         self.book = book
         self._config = config
+        self._trace = trace
         self._listening: Security | None = None
         self._dialed: WeakSet[PeerSession] = WeakSet()
         """Sessions that whoever asked for them still has."""
@@ -153,7 +158,7 @@ class PeerDirectory:
         :raises SessionLost: it does not answer in time, or is another device.
         :raises ProtocolError: what answers is no streamhop, or refuses.
         """
-        config = NetConfig(connections=connections, limit_bytes_per_s=limit_bytes_per_s)
+        config = NetConfig(connections=connections, limit_bytes_per_s=limit_bytes_per_s, trace=self._trace)
         security = self._dialing(target.peer)
         failure: Exception | None = None
         for address in target.addresses:
@@ -173,7 +178,8 @@ class PeerDirectory:
     def _dialing(self, peer: Peer | None) -> Security | None:
         if self.identity is None or peer is None:
             return None
-        context = client_context(self.identity.certificate, self.identity.key, peer.certificate)
+        keylog = self._config.lab_keylog
+        context = client_context(self.identity.certificate, self.identity.key, peer.certificate, keylog)
 
         def who(certificate: bytes) -> KnownPeer | None:
             return _known(peer) if DeviceId.of_certificate(certificate) == peer.id else None
@@ -185,7 +191,8 @@ class PeerDirectory:
         if self.identity is None:
             return None
         if self._listening is None:
-            context = server_context(self.identity.certificate, self.identity.key, self.book.certificates)
+            own, keylog = self.identity, self._config.lab_keylog
+            context = server_context(own.certificate, own.key, self.book.certificates, keylog)
             self._listening = Security(context, self.who)
         return self._listening
 

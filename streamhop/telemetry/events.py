@@ -66,11 +66,14 @@ class Timeline:
         self._origin = time.monotonic()
         self._marks: list[tuple[str, float]] = []
 
-    def mark(self, name: str) -> float:
-        """Note that phase ``name`` begins now; returns seconds since the timeline began."""
-        now = time.monotonic() - self._origin
-        self._marks.append((name, now))
-        return now
+    def mark(self, name: str, at: float | None = None) -> float:
+        """Note that phase ``name`` begins; returns seconds since the timeline began.
+
+        :param at: when it began, by the monotonic clock, if not now; not before the phase that came last.
+        """
+        began = (time.monotonic() if at is None else at) - self._origin
+        self._marks.append((name, began))
+        return began
 
     def elapsed_s(self) -> float:
         """Seconds since the timeline began."""

@@ -44,6 +44,20 @@ def test_an_ordinary_container_may_be_restored(tmp_path: Path) -> None:
     assert refusals(Images(), tmp_path) == ""
 
 
+def end_the_child(images: Images, state: int = 2) -> None:
+    """As CRIU writes a process that has ended and that nobody has waited for: without the number of its one thread."""
+    images.files["pstree"][1][5] = [0xFFFFFFFF]
+    images.files["core-7"] = [{1: images.files["core-7"][0][1], 3: images.files["core-7"][0][3] | {1: state}}]
+    images.raw.pop("mm-7.img")
+    images.files.pop("ids-7")
+
+
+def test_a_process_that_nobody_has_waited_for_may_be_restored(tmp_path: Path) -> None:
+    images = Images()
+    end_the_child(images)
+    assert refusals(images, tmp_path) == ""
+
+
 def put(fields: dict[int, Any], number: int, value: object) -> None:
     fields[number] = value
 
@@ -128,6 +142,11 @@ MALFORMED: list[tuple[str, Change]] = [
     ("mounts twice", lambda i: put(i.files, "mountpoints-14", i.mounts)),
     ("two roots", lambda i: put(i.files["pstree"][1], 2, 0)),
     ("no root", lambda i: put(i.files["pstree"][0], 2, 7)),
+    ("threads without a leader", lambda i: put(i.files["pstree"][1], 5, [8])),
+    ("no thread", lambda i: put(i.files["pstree"][1], 5, [])),
+    ("ended, of two threads", lambda i: (end_the_child(i), put(i.files["pstree"][1], 5, [8, 9]))),
+    ("ended, and alive", lambda i: end_the_child(i, state=1)),
+    ("ended, and another's thread", lambda i: (end_the_child(i), put(i.files["pstree"][0], 5, [1, 7]))),
     ("process twice", lambda i: i.files["pstree"].append(i.files["pstree"][1])),
     ("thread of two", lambda i: put(i.files["pstree"][1], 5, [7, 5])),
     ("no process", lambda i: i.files["pstree"].clear()),

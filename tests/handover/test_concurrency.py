@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,38 @@ async def test_uninterrupted_hands_results_and_errors_on() -> None:
     assert await uninterrupted(give(3)) == 3
     with pytest.raises(ValueError, match="-1"):
         await uninterrupted(give(-1))
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_what_fails_behind_a_cancelled_caller_is_not_logged_as_forgotten(
+    monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """A dump that failed was told to the user, and its readers, which were cancelled for it, to the log."""
+    logged: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def fail() -> None:
+        started.set()
+        await go_on.wait()
+        raise OSError("the dump was given up")
+
+    def logs_as_python_3_14(*_: object) -> None:
+        raise AssertionError("it would log the error")
+
+    monkeypatch.setattr(asyncio, "shield", logs_as_python_3_14)
+    task = asyncio.create_task(uninterrupted(fail()))
+    await started.wait()
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    gc.collect()
+    await asyncio.sleep(0)
+    assert logged == []
 
 
 async def test_a_cancelled_reader_waits_for_the_step_under_way() -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from streamhop.findings import Finding
 from streamhop.handover.dialogue import Dialogue
 from streamhop.handover.errors import ContentError, MoveError, RefusedError
-from streamhop_protocol.errors import UnexpectedError
+from streamhop.handover.refusing import refuse
+from streamhop_protocol.errors import MalformedError, UnexpectedError
 from streamhop_protocol.messages import Failed, Message, Prepared, Ready, Refuse, Started
 from streamhop_protocol.messages import State as StateMessage
 
@@ -82,3 +84,32 @@ async def test_a_target_that_will_never_start_it_ends_the_wait_at_once() -> None
     talk = dialogue(StateMessage(move=MOVE, epoch=2, state="refused"))
     with pytest.raises(MoveError, match="could not start"):
         await talk.listen()
+
+
+PORT = Finding("target.port", "port 80 is taken", "free it")
+
+
+async def test_a_refusal_has_its_findings() -> None:
+    """Those are what a program reads, where the reasons are for people."""
+    said = refuse(MOVE, 2, RefusedError.of_several([PORT, Finding("target.name", "the name is taken")]))
+    with pytest.raises(RefusedError) as caught:
+        await dialogue(said).listen()
+    assert [finding.id for finding in caught.value.findings] == ["target.port", "target.name"]
+    assert caught.value.reason == "the peer refuses: port 80 is taken"
+    assert [other.reason for other in caught.value.others] == ["the name is taken"]
+
+
+async def test_a_refusal_without_findings_is_told_by_its_reasons() -> None:
+    said = Refuse(move=MOVE, epoch=2, code="refused", reason="no", fix="", others=[["also no", "go away"]])
+    with pytest.raises(RefusedError) as caught:
+        await dialogue(said).listen()
+    assert [(finding.id, finding.fix) for finding in caught.value.findings] == [
+        ("peer.refused", ""),
+        ("peer.refused", "go away"),
+    ]
+
+
+async def test_findings_that_are_none_are_the_protocols_error() -> None:
+    said = Refuse(move=MOVE, epoch=2, code="refused", reason="no", fix="", attributes={"findings": 7})
+    with pytest.raises(MalformedError):
+        await dialogue(said).listen()

@@ -234,6 +234,13 @@ async def test_more_than_fits_on_the_disk(host: Any, monkeypatch: pytest.MonkeyP
     assert "0 MiB are free" in await checked(host, monkeypatch, GOOD)
 
 
+async def test_more_than_fits_into_memory(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for available, swap, says in ((1 << 19, 0, True), (1 << 19, 1 << 20, False), (1 << 30, 0, False), (0, 0, False)):
+        monkeypatch.setattr(target_checks, "available_memory_bytes", lambda found=available: found)
+        monkeypatch.setattr(target_checks, "free_swap_bytes", lambda found=swap: found)
+        assert ("to spare" in await checked(host, monkeypatch, GOOD)) == says
+
+
 async def test_a_name_that_is_taken(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     host.engine.status = "running"
     assert "a container named 'web' already" in await checked(host, monkeypatch, GOOD)

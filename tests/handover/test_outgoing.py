@@ -294,7 +294,7 @@ async def test_a_target_that_never_gets_ready_does_not_hold_the_container(
 ) -> None:
     async def course() -> None:
         await source.enter(State.PRECOPY, State.FREEZING)
-        async with source.move._frozen_no_longer_than_bearable():
+        async with source.move._frozen_no_longer_than_bearable(source.session):
             await asyncio.Event().wait()
 
     monkeypatch.setattr(outgoing, "FROZEN_GRACE_S", 0.05)
@@ -302,6 +302,82 @@ async def test_a_target_that_never_gets_ready_does_not_hold_the_container(
     with pytest.raises(NoConvergenceError, match="was not ready"):
         await source.move.run()
     assert source.engine.status == "running"
+
+
+KEEPS_TO = PolicyOptions(downtime_s_max=0.4, abort_if_unmet=True)
+
+
+async def test_a_freeze_ends_when_the_downtime_asked_for_cannot_be_kept_any_more(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gates: list[int]
+) -> None:
+    """P6: long before a target that is only slow would be given up."""
+
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING)
+        async with source.move._frozen_no_longer_than_bearable(source.session) as limit:
+            source.move._note_freeze(source.session, limit, frozen=True)
+            await asyncio.Event().wait()
+
+    source = Source(journal, tmp_path, monkeypatch, course)
+    source.move._options = KEEPS_TO
+    began = time.monotonic()
+    with pytest.raises(NoConvergenceError, match=r"the 0.4 s asked for could not be kept"):
+        await source.move.run()
+    assert time.monotonic() - began < outgoing.FROZEN_GRACE_S / 2
+    assert source.engine.status == "running"
+
+
+async def test_only_the_freeze_that_holds_counts(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P6: what a container has been frozen for before it went on for a moment is not of this downtime."""
+    source = Source(journal, tmp_path, monkeypatch, _nothing)
+    source.move._options = KEEPS_TO
+    asked_s = KEEPS_TO.downtime_s_max
+    async with source.move._frozen_no_longer_than_bearable(source.session) as limit:
+        for _ in range(3):
+            source.move._note_freeze(source.session, limit, frozen=True)
+            await asyncio.sleep(0.4 * asked_s)
+            source.move._note_freeze(source.session, limit, frozen=False)
+            await asyncio.sleep(asked_s)
+        source.move._note_freeze(source.session, limit, frozen=True)
+    source.move._check_in_time(source.session)
+
+
+@pytest.mark.parametrize(
+    ("frozen_s", "abort", "released"), [(1.0, True, True), (1.98, True, False), (9.0, True, False), (9.0, False, True)]
+)
+async def test_what_would_come_too_late_is_not_released(
+    journal: Journal,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gates: list[int],
+    frozen_s: float,
+    *,
+    abort: bool,
+    released: bool,
+) -> None:
+    """P6: 1.98 s of 2 s leave no time for GO to arrive and the gate to open."""
+
+    async def course() -> None:
+        await source.enter(State.PRECOPY, State.FREEZING)
+        source.move._retreat.frozen_at = time.monotonic() - frozen_s
+        await source.move._release(source.session, dialogue, b"d" * 32)
+
+    class Answering:
+        async def answer(self, _: object) -> None:
+            raise SessionLost("released")
+
+    dialogue: Any = Answering()
+    source = Source(journal, tmp_path, monkeypatch, course)
+    source.move._container.init_pid = 7
+    source.move._options = PolicyOptions(downtime_s_max=2.0, abort_if_unmet=abort)
+    with pytest.raises(InDoubtError if released else NoConvergenceError) as caught:
+        await source.move.run()
+    assert caught.value.exit_code == (21 if released else 14)
+    assert source.state is (State.RELEASED if released else State.ABORTED)
+    assert source.engine.status == ("paused" if released else "running")
+    assert any(isinstance(message, Release) for message in source.session.heard) is released
 
 
 @pytest.mark.parametrize(("asked_s", "said"), [(0.001, "the 0.001 s asked"), (0.25, "0.25 s"), (1200.0, "1200 s")])

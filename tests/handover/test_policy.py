@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from streamhop.handover.policy import (
     FACTOR_MAX,
     LEARNT_FROM,
+    OPENING_S,
     PROCESS_IMAGES_BYTES,
     Costs,
     Decision,
@@ -21,6 +24,7 @@ from streamhop.handover.policy import (
     learn_factor,
     predict_downtime,
     predict_final_wire_bytes,
+    release_s_max,
 )
 
 PAGE = 4096
@@ -231,3 +235,18 @@ def test_fixed_costs_are_learnt_from_the_last_moves(moves: list[tuple[float, flo
     assert learn_factor(moves) == pytest.approx(factor)
     said = predict_downtime(0.0, 1e12, 0.0, 100_000_000, Costs(factor=factor)).downtime_s
     assert said == pytest.approx(factor * (Costs().fixed_s + 0.16))
+
+
+def test_a_downtime_that_must_be_kept_leaves_time_for_the_word_and_the_gate() -> None:
+    """P6"""
+    options = PolicyOptions(downtime_s_max=0.5, abort_if_unmet=True)
+    assert release_s_max(options, 0.1) == pytest.approx(0.5 - 0.05 - OPENING_S)
+    assert release_s_max(options, 0.0) > release_s_max(options, 0.2)
+
+
+def test_one_that_is_only_aimed_at_sets_no_bound() -> None:
+    assert release_s_max(PolicyOptions(downtime_s_max=0.5), 0.1) == math.inf
+
+
+def test_a_round_trip_that_is_longer_than_the_downtime_asked_for_leaves_no_time() -> None:
+    assert release_s_max(PolicyOptions(downtime_s_max=0.1, abort_if_unmet=True), 1.0) == 0

@@ -1,4 +1,4 @@
-"""What the target checks about a container before it takes anything."""
+"""Which container is meant, and whether it is still the one that was looked at."""
 
 from __future__ import annotations
 

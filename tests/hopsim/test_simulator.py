@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -30,7 +31,7 @@ Mutate = Callable[[pytest.MonkeyPatch], None]
 
 
 def test_seeds_pass() -> None:
-    """P1, P2, P16, P17: at most one copy runs, a complete one survives, nothing is left, whatever the clocks say."""
+    """P1, P2, P6, P16, P17: at most one copy runs, a complete one survives, none is let go late, nothing is left."""
     failed = {outcome.seed: outcome.violations for outcome in run_batch(range(1, SEEDS + 1)) if outcome.violations}
     assert failed == {}
 
@@ -149,6 +150,11 @@ def keeps_the_container_slow(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(settling_here, "give_back_cpu", lambda *_: None)
 
 
+def lets_go_however_late(patch: pytest.MonkeyPatch) -> None:
+    """A source for which the downtime that the user allows is but a prediction's."""
+    patch.setattr("streamhop.handover.outgoing.release_s_max", lambda *_: math.inf)
+
+
 @pytest.mark.parametrize(
     ("mutate", "complaint", "needs"),
     [
@@ -161,13 +167,14 @@ def keeps_the_container_slow(patch: pytest.MonkeyPatch) -> None:
         (forgets_what_got_go, "rollback|last complete copy", None),
         (does_not_settle_debts, "no rest", None),
         (keeps_the_container_slow, "left slowed down", None),
+        (lets_go_however_late, "let go too late", None),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_handover_that_breaks_its_promise_is_caught(
     mutate: Mutate, complaint: str, needs: tuple[str, str] | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """P1, P2: each within so many seeds; ``needs`` leaves out those without the one fault that can show it."""
+    """P1, P2, P6: each within so many seeds; ``needs`` leaves out those without the one fault that can show it."""
     mutate(monkeypatch)
     kinds = complaint.split("|")
     seeds = (seed for seed in itertools.count(1) if needs is None or needs in planned(seed, tmp_path))

@@ -150,8 +150,56 @@ def test_what_the_target_has_against_it_is_told_and_another_name_helps(here: Edg
     }
 
 
-def test_a_shell_that_is_open_in_the_container_is_warned_of(here: Edges) -> None:
+def test_what_was_started_beside_the_first_process_is_warned_of_and_ends_with_the_move(here: Edges) -> None:
     run(here, "shell", "")
     here.a.host.docker("exec", "--detach", "shell", "sleep", "600")
     wait_for(lambda: "workload.exec" in check(here, "shell").ids("warns", "source"), "the shell is seen", 20.0)
     assert check(here, "shell").exit_code == 0
+    moved = here.a.migrate("shell", "edge-b")
+    assert moved.exit_code == 0, moved.remarks
+    assert "workload.exec" in moved.remarks
+    assert "sleep 600" not in here.b.host.docker("top", "shell")
+    assert "sleep 600" not in here.a.host.exec(["ps", "-e", "-o", "args"]).stdout
+
+
+LATER = """
+import os, socket, time
+memory = os.urandom(12 << 20)
+print('ready', flush=True)
+while not os.path.exists('/go'): time.sleep(0.02)
+MPTCP = 262
+connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, MPTCP)
+print('opened', flush=True)
+"""
+
+
+@pytest.fixture
+def slow(here: Edges) -> Iterator[Edges]:
+    """A link on which pre-copy takes some seconds."""
+    link = here.lab.link("edge-a", "edge-b")
+    link.shape(rate="20mbit", rtt="20ms")
+    yield here
+    link.shape(rate=None, rtt=None)
+
+
+def test_what_comes_after_the_preflight_is_explained_from_crius_log_which_is_kept(slow: Edges) -> None:
+    """The table of known failures knows what the CRIU says that is installed; the source goes on."""
+    host = slow.a.host
+    command = ["--entrypoint", "python3", "hoplab-python:1", "-c", LATER + WAIT]
+    host.docker("run", "--detach", "--name", "late", *command)
+    wait_for(lambda: "ready" in host.docker("logs", "late"), "the service is there", 30.0)
+    # It prints the move's ID when pre-copy begins: everything has been looked at by then.
+    move = str(host.exec(["streamhop", "migrate", "late", "edge-b", "--detach"]).stdout).strip()
+    host.docker("exec", "late", "touch", "/go")
+    wait_for(lambda: "opened" in host.docker("logs", "late"), "it has a socket that cannot be moved", 20.0)
+    ended = host.exec(["streamhop", "wait", move, "--format", "json"], check=False)
+    (row,) = json.loads(ended.stdout)
+    result = row["result"]
+    assert (ended.returncode, result["runs_at"]) == (1, "source")
+    assert "a socket speaks multipath TCP, which CRIU cannot dump; Unsupported proto 262" in result["reason"]
+    assert "GODEBUG=multipathtcp=0" in result["fix"]
+    kept = result["fix"].rpartition("kept: ")[2]
+    assert host.exec(["stat", "--format", "%a", kept]).stdout.strip() == "600"
+    assert "Dumping FAILED" in host.exec(["cat", kept]).stdout
+    assert host.docker("inspect", "--format", "{{.State.Status}}", "late") == "running"
+    assert check(slow, "late").ids("refuses", "source") == {"workload.socket"}

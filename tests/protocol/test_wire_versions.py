@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -14,19 +12,10 @@ from streamhop_protocol.codecs import Codec, decompress
 from streamhop_protocol.connection import Connection, choose_version
 from streamhop_protocol.errors import MalformedError, VersionError
 from streamhop_protocol.signals import Hello, Welcome
+from vector_sessions import transcript
 
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
 ROWS = json.loads((VECTORS / "transcripts.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(name="generator")
-def _generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_vectors", VECTORS / "make_vectors.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_transcript_holds_a_whole_move() -> None:
@@ -45,13 +34,13 @@ def test_the_transcript_holds_a_whole_move() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
-def test_this_version_talks_to_a_recorded_one(generator: ModuleType, size: int) -> None:
+def test_this_version_talks_to_a_recorded_one(size: int) -> None:
     """P15: either side understands the recorded bytes of the other, however they were cut, and says its own."""
 
     def pieces(data: bytes) -> list[bytes]:
         return [data[at : at + size] for at in range(0, len(data), size)]
 
-    assert generator.transcript(ROWS, pieces) == ROWS
+    assert transcript(ROWS, pieces) == ROWS
 
 
 @pytest.mark.parametrize(

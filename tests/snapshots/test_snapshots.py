@@ -121,7 +121,7 @@ def finished_tally() -> Tally:
 
 def judged(tally: Tally, events: EventLog) -> None:
     """Judge one round as a move does."""
-    host: Any = SimpleNamespace(journal=None)
+    host: Any = SimpleNamespace(journal=None, trace=None)
     container: Any = SimpleNamespace(id="c", manifest=SimpleNamespace(page_size=4096, memory_bytes=1_000_000))
     session: Any = SimpleNamespace(goodput_bytes_per_s=2_500_000.0, rtt_s=0.05)
     peer: Any = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from streamhop.telemetry.events import EVENTS_KEPT_MAX, EventLog, Timeline
 
@@ -51,3 +52,13 @@ def test_phases_cover_the_timeline() -> None:
     assert (one["phase"], two["phase"]) == ("one", "two")
     assert abs(float(one["at_s"]) + float(one["seconds"]) - float(two["at_s"])) < 0.001
     assert float(two["at_s"]) + float(two["seconds"]) <= timeline.elapsed_s() + 0.001
+
+
+def test_a_phase_that_is_known_only_later_begins_when_it_began() -> None:
+    timeline = Timeline()
+    timeline.mark("one")
+    began = time.monotonic()
+    assert timeline.mark("two", began) <= timeline.mark("three")
+    one, two, three = timeline.phases()
+    assert float(one["at_s"]) <= float(two["at_s"]) <= float(three["at_s"])
+    assert abs(float(two["at_s"]) + float(two["seconds"]) - float(three["at_s"])) < 0.001

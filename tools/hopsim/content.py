@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from streamhop.content.container_config import CreationRequest
 from streamhop.content.image_layers.description import ImageDescription, from_config
 from streamhop.content.image_layers.documents import digest_of
 from streamhop.engine.checkpoint import CheckpointFailed
+from streamhop.engine.processes import ProcessRef
 from streamhop.findings import Finding, found
 from streamhop.handover.host import Host
 from streamhop.handover.manifest import Manifest
@@ -38,6 +40,12 @@ MEMORY_BYTES = 1_000_000
 
 MODERATE_GROWTH = 0.01
 """How many times as much as a round sent gets dirty meanwhile, usually."""
+
+
+VFORKING = 0.3
+"""So many services start programs all the time, and are caught at it so often."""
+
+_VFORK = (ProcessRef(1, 1), ProcessRef(2, 2))
 
 
 @functools.cache
@@ -85,6 +93,9 @@ class SimulatedMeans(Means):
         self._faults = faults
         """``dump``: the next dump fails. ``corrupt``: the next image arrives as another."""
 
+        self._chance = random.Random(world.seed ^ 0xF04C)  # noqa: S311 - the rest of the run is as it was
+        self._vforks = self._chance.random() < VFORKING
+
     async def check_as_source(
         self, host: Host, found: dict[str, Any], new_name: str | None, wishes: Surroundings = DEFAULT
     ) -> SourceContainer:
@@ -99,6 +110,10 @@ class SimulatedMeans(Means):
 
     async def processes(self, init_pid: int) -> Sequence[Any]:
         return []
+
+    async def sharing_memory(self, processes: Sequence[Any]) -> Sequence[tuple[Any, Any]]:
+        await self._step("looked for vforks")
+        return [_VFORK] if self._vforks and self._chance.random() < VFORKING else []
 
     @asynccontextmanager
     async def checkpoint_in_waiting(

@@ -44,6 +44,8 @@ class Container:
         self.gate_closed = False
         self.paused_by_user = False
         self.stopped_by_user = False
+        self.frozen_at_s = 0.0
+        """Since when, in the world's time, if it is frozen."""
         self.quota_us: int | None = None
         """What the kernel has, while there is a copy; the container's own is :data:`OWN_QUOTA_US`."""
 
@@ -449,6 +451,8 @@ class Client:
 def set_frozen(docker: Docker, container: Container, *, frozen: bool) -> None:
     """The kernel freezes or thaws a container, and dockerd knows."""
     assert container.copy is not None
+    if frozen and not container.copy.frozen:
+        container.frozen_at_s = docker.world.now_s
     container.copy.frozen = frozen
     container.status = "paused" if frozen else "running"
     docker.world.sink.update(container.copy, docker.world.now_s)

@@ -105,6 +105,9 @@ class Machine:
         self.states: dict[str, str] = {"source": "-", "target": "-"}
         """The state that the journal's newest record has, by role."""
 
+        self.on_record: Callable[[str, str], None] = lambda *_: None
+        """Told the role and state of each record that got into the journal."""
+
         self.boots = 0
         self._seen: tuple[int, list[Record]] = (-1, [])
         self._incarnations = 0
@@ -112,6 +115,7 @@ class Machine:
     def _written(self, role: str, state: str) -> None:
         self.states[role] = state
         self.world.trace(f"{self.name}: journal: {role} is {state}")
+        self.on_record(role, state)
         if self.world.on_record is not None:
             self.world.on_record(self.name, role, state)
 

@@ -38,6 +38,12 @@ RECLAIMS_MAX = 20
 
 NAME = "counter"
 
+LETTING_GO_S_MAX = 0.1
+"""From the last look at how long it has been frozen until that it is let go is on disk, which may be a little busy."""
+
+NOT_ITS_FAULT = ("stall daemon", "slow disk")
+"""What can hold a source up between the two for any time."""
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -74,6 +80,11 @@ class Simulation:
         """Whether the service dirties memory faster than the link carries it, and may be slowed down for it."""
         for machine in self.machines.values():
             machine.docker.dirties_fast = self.slows_down
+        strict = random.Random(seed ^ 0x71E5)  # noqa: S311 - the rest of the run is as it was
+        self.downtime_s_max = strict.uniform(0.4, 1.2) if strict.random() < 0.2 else None
+        """What the user allows, if it is more than an aim."""
+
+        self.machines[SOURCE].on_record = self._check_in_time
         self.results: Counter[str] = Counter()
         self.injector = Injector(self.world, self.network, self.machines, plan(self.world))
         self.operations: list[Operation] = []
@@ -115,7 +126,7 @@ class Simulation:
         source.cold_start(container)
         world.memory_lost = False
         self._run_for(0.5)
-        self._start_move(SOURCE, TARGET, self.new_name)
+        self._start_move(SOURCE, TARGET, self.new_name, downtime_s_max=self.downtime_s_max)
         self._until(lambda: not self._busy(), FAULTS_S_MAX)
         self.injector.calm()
         self._until(lambda: self.injector.mending == 0, REST_S_MAX)
@@ -149,6 +160,7 @@ class Simulation:
         other = self.machines[TARGET if owner.name == SOURCE else SOURCE]
         name = next(iter(owner.docker.containers.values())).name
         before = len(self.operations)
+        self.downtime_s_max = None
         self._start_move(owner.name, other.name, None, name)
         self._until(lambda: any(operation.result for operation in self.operations[before:]), REST_S_MAX)
         results = [operation.result for operation in self.operations[before:]]
@@ -161,7 +173,9 @@ class Simulation:
     def _copies_at(self, machine: Machine) -> list[Copy]:
         return [c.copy for c in machine.docker.containers.values() if c.copy is not None]
 
-    def _start_move(self, here: str, there: str, new_name: str | None, name: str = NAME) -> None:
+    def _start_move(
+        self, here: str, there: str, new_name: str | None, name: str = NAME, downtime_s_max: float | None = None
+    ) -> None:
         machine = self.machines[here]
 
         def begun(operation: Operation) -> None:
@@ -177,7 +191,8 @@ class Simulation:
 
             self.injector.cancel = cancel
 
-        daemon = machine.move(MoveRequest(name, there, new_name, auto_converge=self.slows_down), begun)
+        request = MoveRequest(name, there, new_name, downtime_s_max, auto_converge=self.slows_down)
+        daemon = machine.move(request, begun)
         if daemon is not None:
             self._asked.append(daemon)
 
@@ -278,6 +293,18 @@ class Simulation:
         self.world.loop.spawn(machine.daemon, asking())
 
     # -- what must hold --------------------------------------------------------------------------------------------
+
+    def _check_in_time(self, role: str, state: str) -> None:
+        """P6: nothing is let go that has been frozen for longer than the user allows."""
+        if self.downtime_s_max is None or (role, state) != (Role.SOURCE.value, State.RELEASED.value):
+            return
+        excuses = {(kind, SOURCE) for kind in NOT_ITS_FAULT}
+        if any(fault.struck and (fault.kind, fault.side) in excuses for fault in self.injector.faults):
+            return
+        for container in self.machines[SOURCE].docker.containers.values():
+            frozen_s = self.world.now_s - container.frozen_at_s
+            if container.copy is not None and frozen_s > self.downtime_s_max + LETTING_GO_S_MAX:
+                self.world.violation(f"let go too late: frozen for {frozen_s:.3f} s of {self.downtime_s_max:.3f} s")
 
     def _unsettled(self) -> bool:
         return any(machine.on and any(r.unsettled for r in machine.records) for machine in self.machines.values())

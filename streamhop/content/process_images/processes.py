@@ -59,7 +59,9 @@ def process_refusals(directory: Path, admitted: Admitted) -> Iterator[str]:
             raise MalformedError(f"process {pid} has no core of its own")
         yield from _task(task, admitted)
         alive = task.number(1) not in _DEAD_STATES
-        yield from _threads(directory, pid, threads, leader, admitted, filters, alive=alive)
+        if alive and pid not in threads:
+            raise MalformedError(f"process {pid} is alive and not among its threads")
+        yield from _threads(directory, pid, threads if alive else [pid], leader, admitted, filters, alive=alive)
         if not alive:
             continue
         if not (directory / f"mm-{pid}.img").exists():
@@ -70,12 +72,12 @@ def process_refusals(directory: Path, admitted: Admitted) -> Iterator[str]:
 
 
 def _tasks(directory: Path) -> dict[int, list[int]]:
-    """Process IDs and their threads."""
+    """Process IDs and their threads. Of a process that has ended CRIU knows one thread, but not its number."""
     tasks: dict[int, list[int]] = {}
     roots = 0
     for record in records(directory / "pstree.img", MAGIC["pstree"]):
         pid, parent, threads = record.number(1), record.number(2), record.numbers(5)
-        if pid in tasks or pid == 0 or pid not in threads or len(tasks) >= _PROCESSES_MAX:
+        if pid in tasks or pid == 0 or (pid not in threads and len(threads) != 1) or len(tasks) >= _PROCESSES_MAX:
             raise MalformedError(f"process {pid} is there twice, or is none")
         if parent and parent not in tasks:
             raise MalformedError(f"process {pid} has a parent that is not part of the container")
@@ -83,7 +85,7 @@ def _tasks(directory: Path) -> dict[int, list[int]]:
         tasks[pid] = threads
     if roots != 1 or next(iter(tasks)) != 1:
         raise MalformedError("the processes do not make one tree whose root is process 1")
-    everybody = [thread for threads in tasks.values() for thread in threads]
+    everybody = [thread for pid, threads in tasks.items() for thread in (threads if pid in threads else [pid])]
     if len(everybody) != len(set(everybody)):
         raise MalformedError("a thread belongs to two processes")
     return tasks

@@ -49,13 +49,23 @@ def file_sightings(workload: Workload, outside: Collection[int]) -> Iterator[Sig
 
     :param outside: of :func:`sockets_to_outside`.
     """
+    mounts = _Mounts(workload)
     for process in workload.processes:
         for descriptor in process.descriptors:
-            yield from _of_descriptor(process, descriptor)
+            yield from _of_descriptor(process, descriptor, mounts)
             if descriptor.file.inode in outside and _is_unix(descriptor):
                 yield _of_unix_peer(workload, process, descriptor)
         for file in process.mappings:
             yield from _of_mapping(process, file)
+
+
+class _Mounts:
+    """All mounts of a container: a process in a mount namespace of its own may hold files of its parent's."""
+
+    def __init__(self, workload: Workload) -> None:
+        everything = [mount for process in workload.processes for mount in process.mounts]
+        self.ids = {mount.id for mount in everything}
+        self.kinds = {mount.device: mount.kind for mount in everything}
 
 
 def sockets_to_outside(workload: Workload) -> frozenset[int]:
@@ -79,7 +89,7 @@ def _is_unix(descriptor: Descriptor) -> bool:
     return (descriptor.protocol or "").startswith("UNIX")
 
 
-def _of_descriptor(process: Process, descriptor: Descriptor) -> Iterator[Sighting]:
+def _of_descriptor(process: Process, descriptor: Descriptor, mounts: _Mounts) -> Iterator[Sighting]:
     file, where = descriptor.file, f"descriptor {descriptor.number}"
 
     def seen(kind: str, what: str, fix: str) -> Sighting:
@@ -91,7 +101,7 @@ def _of_descriptor(process: Process, descriptor: Descriptor) -> Iterator[Sightin
     elif mode is None:
         return
     elif stat.S_ISCHR(mode):
-        yield from _of_character_device(process, file, where)
+        yield from _of_character_device(process, file, where, mounts)
     elif stat.S_ISBLK(mode):
         yield seen("workload.device", f"the block device {_device(file)} is open", _FIX_DEVICE)
     elif stat.S_ISSOCK(mode):
@@ -100,7 +110,7 @@ def _of_descriptor(process: Process, descriptor: Descriptor) -> Iterator[Sightin
     elif label.startswith(_NO_FILE_OF_A_MOUNT):
         yield from _kernels_own(process, label, where, "workload.descriptor")
     elif label.startswith("/"):
-        yield from _of_named_file(process, descriptor)
+        yield from _of_named_file(process, descriptor, mounts)
     elif stat.S_ISREG(mode) and label.partition(":")[0] not in _DUMPED_LABELS:
         yield seen("workload.descriptor", f"{shown(label)} is open", _FIX_OTHER)
 
@@ -128,12 +138,12 @@ _WHAT = {
 """Anonymous inodes by the kernel's names, in words; others are called by their names."""
 
 
-def _of_character_device(process: Process, file: File, where: str) -> Iterator[Sighting]:
+def _of_character_device(process: Process, file: File, where: str, mounts: _Mounts) -> Iterator[Sighting]:
     if file.special in _MEMORY_DEVICES:
         return
     if file.special in _OWN_TERMINALS or os.major(file.special) in _PSEUDO_TERMINAL_MAJORS:
-        devices = {mount.device for mount in process.mounts}
-        if os.major(file.special) in _PSEUDO_TERMINAL_MAJORS and devices and file.device not in devices:
+        pseudo = os.major(file.special) in _PSEUDO_TERMINAL_MAJORS
+        if pseudo and mounts.kinds and file.device not in mounts.kinds:
             yield Sighting(
                 "workload.terminal",
                 process,
@@ -155,14 +165,13 @@ def _of_protocol(protocol: str) -> tuple[str, str]:
     return f"a socket of the protocol {shown(protocol)}", _FIX_OTHER
 
 
-def _of_named_file(process: Process, descriptor: Descriptor) -> Iterator[Sighting]:
+def _of_named_file(process: Process, descriptor: Descriptor, mounts: _Mounts) -> Iterator[Sighting]:
     file, where = descriptor.file, f"descriptor {descriptor.number}"
-    kinds = {mount.device: mount.kind for mount in process.mounts}
     assert file.mode is not None
-    if kinds.get(file.device) == "mqueue" and stat.S_ISREG(file.mode):
+    if mounts.kinds.get(file.device) == "mqueue" and stat.S_ISREG(file.mode):
         what = f"the POSIX message queue {shown(file.label)}"
         yield Sighting("workload.descriptor", process, what, _FIX_OTHER, where)
-    elif _is_outside(process, descriptor):
+    elif _is_outside(descriptor, mounts):
         yield Sighting(
             "workload.outside-file",
             process,
@@ -174,12 +183,11 @@ def _of_named_file(process: Process, descriptor: Descriptor) -> Iterator[Sightin
         yield from _ghost(process, file, where)
 
 
-def _is_outside(process: Process, descriptor: Descriptor) -> bool:
+def _is_outside(descriptor: Descriptor, mounts: _Mounts) -> bool:
     mode = descriptor.file.mode
-    if descriptor.mount is None or not process.mounts or mode is None:
+    if descriptor.mount is None or not mounts.ids or mode is None:
         return False
-    on_a_mount = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
-    return on_a_mount and descriptor.mount not in {mount.id for mount in process.mounts}
+    return (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and descriptor.mount not in mounts.ids
 
 
 def _ghost(process: Process, file: File, where: str) -> Iterator[Sighting]:

@@ -121,6 +121,14 @@ def test_a_file_on_no_mount_of_the_containers_is_the_hosts() -> None:
     assert ids(process(outside, mounts=())) == [], "where the mounts could not be read nothing is said of them"
 
 
+def test_a_file_of_the_parents_mounts_is_the_containers() -> None:
+    """A sandbox in a mount namespace of its own, whose mounts all have other numbers."""
+    inherited = Descriptor(3, regular("/etc/passwd"), mount=ROOT.id)
+    own = MountLine(900, ROOT.device, "/", "/", "overlay")
+    sandbox = process(inherited, pid=2, namespaces=NAMESPACES | {"mnt": 99}, mounts=(own,))
+    assert ids(process(), sandbox) == []
+
+
 MAPPED = [
     (anonymous("[io_uring]"), "workload.io-uring"),
     (anonymous("[perf_event]"), "workload.mapping"),

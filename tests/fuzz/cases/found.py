@@ -104,7 +104,7 @@ def findings() -> Iterator[Case]:
     for name, value, error, says in (
         ("a-map", {}, MalformedError, "must be a list"),
         ("of-nothing", [None], MalformedError, "not a map"),
-        ("too-many", [good] * 129, LimitError, "at most 128"),
+        ("too-many", [good] * 65, LimitError, "at most 64"),
         ("id-with-a-line-break", [good | {"id": "a\n"}], MalformedError, "id is not one"),
         ("id-that-steers-a-terminal", [good | {"id": "\x1b[2J"}], MalformedError, "id is not one"),
         ("severity-of-its-own", [good | {"severity": "kills"}], MalformedError, "neither refuses nor warns"),

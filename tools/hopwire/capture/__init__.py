@@ -1,0 +1,1 @@
+"""Packet captures as recordings: tshark reassembles TCP and opens TLS, this project's codec reads what is inside."""

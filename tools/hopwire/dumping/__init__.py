@@ -1,0 +1,1 @@
+"""A recording frame by frame, for people and for programs."""

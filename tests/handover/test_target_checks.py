@@ -13,6 +13,8 @@ from streamhop.handover import target_checks
 from streamhop.handover.manifest import Manifest
 from streamhop.handover.target_checks import _check_kernel, _check_processor
 
+OFFERED = manifest("web", None, {})
+
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from hopsim.content import manifest
 from streamhop.engine.capabilities import HostCapabilities
 from streamhop.handover import target_checks
 from streamhop.handover.manifest import Manifest
 from streamhop.handover.target_checks import _check_kernel, _check_processor
 
-OFFERED = manifest("web", None, {})
+OFFERED = manifest("web", None, {"Name": "no"})
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from .asking import PIPED_CHARACTERS_MAX, ask, complain, format_option
 from .client import ControlClient
 from .moving import split_new_name
 from .render import printable, size
+from .surroundings import surroundings_body, surroundings_options
 
 _INDENT = 2
 _LABELS = (("why", "why"), ("fix", "fix"), ("reference", "read"))
@@ -26,9 +27,19 @@ _STYLES = {"refuses": "bold red", "warns": "bold yellow"}
 @click.command()
 @click.argument("container")
 @click.argument("peer", metavar="PEER[:NEWNAME]")
+@surroundings_options
 @format_option
 @click.pass_obj
-def check(client: ControlClient, container: str, peer: str, form: str) -> None:
+def check(
+    client: ControlClient,
+    container: str,
+    peer: str,
+    volumes: str | None,
+    bind: str | None,
+    bind_map: Sequence[tuple[str, str]],
+    publish: Sequence[tuple[str, str]],
+    form: str,
+) -> None:
     """Say what would be in the way of moving CONTAINER to PEER, on both hosts and in its processes.
 
     Nothing is moved, stopped or begun. The exit code is 12 if something refuses, 0 if there is nothing but warnings.
@@ -37,6 +48,7 @@ def check(client: ControlClient, container: str, peer: str, form: str) -> None:
     if new_name == "":
         raise click.UsageError("the new name is missing after the colon: PEER:NEWNAME")
     body = {"container": container, "peer": peer, "new_name": new_name}
+    body |= surroundings_body(volumes, bind, bind_map, publish)
     result = ask(lambda: client.change("POST", "/v1/checks", body))
     if form == "json":
         click.echo(json.dumps(result))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -17,6 +18,7 @@ from .durations import Duration
 from .following import find_move, follow, wait_for_end
 from .rates import Rate
 from .render import printable, report_table
+from .surroundings import surroundings_body, surroundings_options
 
 SHOWN_ROWS_MAX = 20
 """Ended moves that ``moves`` lists unless it is asked for all."""
@@ -70,6 +72,7 @@ _WHERE = {
 @click.option(
     "--wait-healthy", type=Duration(), help="Wait so long for its health check at the target; 22 if it is not healthy."
 )
+@surroundings_options
 @click.option("--detach", is_flag=True, help="Print the move's ID once all is checked, and leave it to the daemon.")
 @format_option
 @click.pass_obj
@@ -83,6 +86,10 @@ def migrate(
     limit: float | None,
     reconnect: float | None,
     wait_healthy: float | None,
+    volumes: str | None,
+    bind: str | None,
+    bind_map: Sequence[tuple[str, str]],
+    publish: Sequence[tuple[str, str]],
     *,
     auto_converge: bool,
     detach: bool,
@@ -108,6 +115,7 @@ def migrate(
         "limit_bytes_per_s": limit,
         "reconnect_s": reconnect,
         "wait_healthy_s": wait_healthy,
+        **surroundings_body(volumes, bind, bind_map, publish),
     }
     move = ask(lambda: client.start_move(body))
     checked = (lambda event: event.get("phase") == DETACHED_AT) if detach else None

@@ -45,6 +45,7 @@ from .access import Access
 from .checks import ChecksApi, new_name_in, required_text
 from .peering import PeeringApi
 from .staging import StagingApi
+from .surroundings import SURROUNDINGS_FIELDS, surroundings_in
 
 _BODY_BYTES_MAX = 64 * 1024
 
@@ -87,6 +88,7 @@ _MOVE_FIELDS = frozenset(
         "reconnect_s",
         "wait_healthy_s",
     }
+    | SURROUNDINGS_FIELDS
 )
 
 
@@ -133,6 +135,7 @@ def move_request_from_json(body: Any) -> MoveRequest:
         limit_bytes_per_s=limit,
         reconnect_s=_seconds(body, "reconnect_s", zero=True),
         healthy_s_max=_seconds(body, "wait_healthy_s"),
+        surroundings=surroundings_in(body),
     )
 
 

@@ -17,7 +17,9 @@ from streamhop.config import ConfigError
 from streamhop.handover.checking import CheckRequest
 from streamhop.handover.moves import Moves
 
-_FIELDS = frozenset({"container", "peer", "new_name"})
+from .surroundings import SURROUNDINGS_FIELDS, surroundings_in
+
+_FIELDS = frozenset({"container", "peer", "new_name"}) | SURROUNDINGS_FIELDS
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}")
 """Docker's rule for names, moby: daemon/names/names.go."""
@@ -54,7 +56,9 @@ def check_request_from_json(body: Any) -> CheckRequest:
         raise ConfigError("the body must be a JSON object")
     if unknown := set(body) - _FIELDS:
         raise ConfigError(f"unknown field {min(unknown)!r}")
-    return CheckRequest(required_text(body, "container"), required_text(body, "peer"), new_name_in(body))
+    return CheckRequest(
+        required_text(body, "container"), required_text(body, "peer"), new_name_in(body), surroundings_in(body)
+    )
 
 
 class ChecksApi:

@@ -94,6 +94,12 @@ def _network(name: str) -> str:
     return name
 
 
+def _volume(name: str) -> str:
+    if not _CONTAINER.fullmatch(name):
+        raise NotFound(f"there is no volume {name!r}", 404)
+    return name
+
+
 class Engine:
     """A client of one Docker engine: ``DOCKER_HOST``, else the local socket.
 
@@ -272,6 +278,47 @@ class Engine:
         with self._asking(f"cannot look at network {name}"):
             network = await self._docker.networks.get(_network(name))
             return await network.show()
+
+    async def list_networks(self) -> list[dict[str, Any]]:
+        """All networks, in the form of ``GET /networks``."""
+        with self._asking("cannot list the networks"):
+            return [dict(network) for network in await self._docker.networks.list()]
+
+    async def create_network(self, body: dict[str, Any]) -> None:
+        """Make a network from the body of ``POST /networks/create``."""
+        with self._asking(f"cannot create network {_network(body['Name'])}"):
+            await self._docker.networks.create(body)
+
+    async def remove_network(self, name: str) -> None:
+        """Remove a network that nobody is in."""
+        with self._asking(f"cannot remove network {_network(name)}"):
+            async with self._docker._query(f"networks/{name}", "DELETE"):  # noqa: SLF001 - aiodocker would ask twice
+                return
+
+    # -- volumes ---------------------------------------------------------------------------------------------------
+
+    async def inspect_volume(self, name: str) -> dict[str, Any]:
+        """What ``docker volume inspect`` prints."""
+        with self._asking(f"cannot look at volume {_volume(name)}"):
+            return dict(await self._docker._query_json(f"volumes/{name}"))  # noqa: SLF001 - aiodocker would ask twice
+
+    async def create_volume(self, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
+        """Make a volume of files of this host; one of that name that is there already stays as it is.
+
+        :returns: what ``docker volume inspect`` prints of it.
+        """
+        body = {"Name": _volume(name), "Driver": "local", "Labels": dict(labels)}
+        with self._asking(f"cannot create volume {name}"):
+            return dict(await self._docker._query_json("volumes/create", "POST", data=body))  # noqa: SLF001 - as above
+
+    async def remove_volume(self, name: str) -> None:
+        """Remove a volume with all that is in it.
+
+        :raises Conflict: a container has it.
+        """
+        with self._asking(f"cannot remove volume {_volume(name)}"):
+            async with self._docker._query(f"volumes/{name}", "DELETE"):  # noqa: SLF001 - as above
+                return
 
     # -- images ----------------------------------------------------------------------------------------------------
 

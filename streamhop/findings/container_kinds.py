@@ -51,6 +51,21 @@ CONTAINER_KINDS: Final[Mapping[str, Kind]] = {
     "container.mount": Kind(
         "the files are this host's, the container's image and writable layer do not hold them", f"{CRIU_ISSUE}81"
     ),
+    "container.bind": Kind(
+        "the files are this host's; whether they are to be copied, or are at the target already, only its user knows",
+        f"{_DOCKER_RUN}#volume",
+    ),
+    "container.bind-file": Kind("only whole directories are copied", f"{_DOCKER_RUN}#volume"),
+    "container.volume-driver": Kind(
+        "what such a volume holds is not in files of this host alone", "https://docs.docker.com/engine/storage/volumes/"
+    ),
+    "container.volume-shared": Kind(
+        "what the others write while it moves would be torn, and afterwards there would be two of it",
+        "https://docs.docker.com/engine/storage/volumes/",
+    ),
+    "container.mount-link": Kind(
+        "a mount whose way leads through a symbolic link of the image is not where the configuration says", CRIU
+    ),
     "container.volumes-from": Kind("the files belong to the other container, which stays here", f"{CRIU_ISSUE}21"),
     "container.links": Kind("a link names a container of this host", "https://docs.docker.com/engine/network/links/"),
     "container.device": Kind(
@@ -79,6 +94,7 @@ POLICY_KINDS: Final[Mapping[str, Kind]] = {
         "accept",
         "annotation",
         "auto-remove",
+        "bind",
         "capability",
         "cgroup-parent",
         "device",
@@ -103,5 +119,6 @@ POLICY_KINDS: Final[Mapping[str, Kind]] = {
         "system-paths",
         "tmpfs",
         "ulimit",
+        "volume",
     )
 }

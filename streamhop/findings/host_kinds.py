@@ -77,6 +77,21 @@ HOST_KINDS: Final[Mapping[str, Kind]] = {
         "https://docs.docker.com/engine/network/",
     ),
     "target.network-host": Kind("the host's own network is none to put a peer's container into"),
+    "target.network-overlap": Kind(
+        "two networks with the same addresses on one host: packets would go to the wrong one",
+        "https://docs.docker.com/engine/network/drivers/bridge/",
+    ),
+    "target.network-address": Kind(
+        "the container expects the address that it was given", "https://docs.docker.com/engine/network/"
+    ),
+    "target.volume": Kind(
+        "a volume of that name holds something else, which must be neither mixed nor lost",
+        "https://docs.docker.com/engine/storage/volumes/",
+    ),
+    "target.bind": Kind(
+        "what is there already belongs to this host, and must be neither mixed nor lost",
+        "https://docs.docker.com/engine/storage/bind-mounts/",
+    ),
     "target.port": Kind(
         "a published port can have one owner", "https://docs.docker.com/engine/network/port-publishing/"
     ),

@@ -24,6 +24,7 @@ from .move_ids import new_move_id
 from .offering import ask
 from .preflight import SourceContainer, find_container
 from .reaching import reach
+from .surroundings import DEFAULT, Surroundings
 
 ANSWER_S_MAX = 60.0
 """How long the peer may take to look."""
@@ -38,6 +39,7 @@ class CheckRequest:
     container: str
     peer: str
     new_name: str | None = None
+    surroundings: Surroundings = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ async def check(host: Host, means: Means, request: CheckRequest) -> CheckResult:
             raise
         return CheckResult(request.container, here, there, error.findings, asked=False)
     name = details["Name"].removeprefix("/")
-    checked = await means.inspect_as_source(host, details, request.new_name)
+    checked = await means.inspect_as_source(host, details, request.new_name, request.surroundings)
     container = checked.container
     if container is None:
         return CheckResult(name, here, there, checked.findings, asked=False)

@@ -47,7 +47,7 @@ from .errors import CancelledMoveError, MoveError, RefusedError
 from .failures import EXPECTED, as_move_error, first_failure, plain
 from .host import Host, MoveJournal
 from .kept import Label
-from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
+from .manifest import Manifest
 from .means import Means
 from .offering import FINDINGS, KEPT_S, STAGE, UNSTAGE
 from .outcomes import WHY
@@ -56,6 +56,8 @@ from .refusing import prose, refuse
 from .settling_here import settle_here
 from .states import STAGED, Role, State
 from .target_actions import provisional_name
+from .target_mounts import make_mounts, places_of
+from .target_networks import make_networks
 from .target_policy import policy_of
 
 T = TypeVar("T")
@@ -110,6 +112,7 @@ class IncomingMove:
         """Of the hashes by which the source is told what pages are here; None if there are none."""
         self._staged = offer.attributes.get(STAGE) is True
         """Whether nothing will be started: what comes is kept."""
+        self._makes_networks = False
         self._digest: bytes | None = None
         self._claimed = False
         self._went = False
@@ -204,6 +207,7 @@ class IncomingMove:
             await in_worker(self._host.kept.drop, label.key)
             raise AbortedByPeerError("it is staged no more", wanted=True)
         policy = policy_of(self._host.config, self._session.peer_name)
+        self._makes_networks = policy.makes_networks
         findings = await admission_findings(self._host, self._means, manifest, policy, staged=self._staged)
         if refusals := refusing(findings):
             raise RefusedError.of_several(refusals)
@@ -342,10 +346,7 @@ class IncomingMove:
         # How it failed is asked for only by those who still wait for it.
         self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
         bundle = await self._unless_start_fails(self._pending.bundle())
-        places = {ROOTFS_TREE: bundle.rootfs}
-        if SHM_TREE in manifest.trees:
-            places[SHM_TREE] = bundle.mounts["/dev/shm"]  # noqa: S108 - a mount point inside the container
-        return self._pending, places
+        return self._pending, places_of(manifest, bundle)
 
     async def _create(self, manifest: Manifest) -> str:
         """Load the image and make the container; the journal knows of each. Returns the container's ID."""
@@ -361,6 +362,8 @@ class IncomingMove:
         body = manifest.request.body_with(
             image=manifest.image_name if known else image, runtime=self._host.config.runtime_name
         )
+        await make_mounts(self._host, self._journal, self.id, manifest)
+        await make_networks(self._host, self._journal, self.id, manifest, may_make=self._makes_networks)
         container = await engine.create_container(body, provisional_name(self.id))
         await self._journal.note(container=container)
         await engine.rename(container, manifest.request.name)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from streamhop.content.container_config import CreationRequest
+from streamhop.content.container_config import CreationRequest, NetworkDescription, mounts_of, networks_from_wire
 from streamhop.content.image_layers import ImageDescription
 from streamhop.engine.cpu_features import FEATURE, FEATURES_MAX
 from streamhop_protocol.errors import LimitError, MalformedError
@@ -17,8 +17,10 @@ CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 ROOTFS_TREE = "rootfs"
 SHM_TREE = "mount:/dev/shm"
-TREES = (ROOTFS_TREE, SHM_TREE)
-"""Trees that may travel. A closed list: the name decides where the target writes."""
+
+VOLUMES_MAX = 64
+_LABELS_MAX = 256
+_LABEL_CHARACTERS_MAX = 4096
 
 _MEMORY_BYTES_MAX = 1 << 50
 _VERSIONS_MAX = 16
@@ -53,6 +55,12 @@ class Manifest:
     cpu: tuple[str, ...] = ()
     """Features of the source's processor, see :mod:`streamhop.engine.cpu_features`; empty: not known."""
 
+    volumes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Labels of the volumes that have names of their own."""
+
+    networks: tuple[NetworkDescription, ...] = ()
+    """How its networks are made that are not Docker's own, for a target that lacks them."""
+
     def to_wire(self) -> dict[str, Any]:
         """The manifest as maps, lists, strings and numbers."""
         return {
@@ -67,6 +75,8 @@ class Manifest:
             "image_name": self.image_name,
             "request": self.request.to_wire(),
             "cpu": list(self.cpu),
+            "volumes": {name: dict(labels) for name, labels in self.volumes.items()},
+            "networks": [network.to_wire() for network in self.networks],
         }
 
     @classmethod
@@ -81,9 +91,7 @@ class Manifest:
         container = _text(value, "container")
         if not CONTAINER_NAME.fullmatch(container):
             raise MalformedError("container is not a name that Docker accepts")
-        trees = value.get("trees")
-        if not isinstance(trees, list) or any(tree not in TREES for tree in trees) or len(set(trees)) != len(trees):
-            raise MalformedError(f"trees must be distinct names out of {', '.join(TREES)}")
+        request = CreationRequest.from_wire(value.get("request"))
         descriptors = value.get("descriptors")
         if not isinstance(descriptors, list) or not all(isinstance(entry, str) for entry in descriptors):
             raise MalformedError("descriptors must be a list of strings")
@@ -97,14 +105,44 @@ class Manifest:
             architecture=_text(value, "architecture"),
             page_size=_number(value, "page_size", 1 << 20),
             memory_bytes=_number(value, "memory_bytes", _MEMORY_BYTES_MAX),
-            trees=tuple(trees),
+            trees=_trees(value.get("trees"), request),
             descriptors=tuple(descriptors),
             versions={name: _text(versions, name) for name in versions},
             image=ImageDescription.from_wire(value.get("image")),
             image_name=_text(value, "image_name"),
-            request=CreationRequest.from_wire(value.get("request")),
+            request=request,
             cpu=_features(value.get("cpu", [])),
+            volumes=_volumes(value.get("volumes", {})),
+            networks=networks_from_wire(value.get("networks", [])),
         )
+
+
+def tree_of(destination: str) -> str:
+    """The tree of what is mounted at ``destination`` in the container."""
+    return f"mount:{destination}"
+
+
+def _trees(value: object, request: CreationRequest) -> tuple[str, ...]:
+    """Names decide where the target writes: none but those of what the container has."""
+    known = {ROOTFS_TREE, SHM_TREE} | {tree_of(mount.destination) for mount in mounts_of(request.body)}
+    if not isinstance(value, list) or not all(isinstance(tree, str) for tree in value):
+        raise MalformedError("trees must be a list of names")
+    if len(set(value)) != len(value) or not known.issuperset(value):
+        raise MalformedError("trees must be distinct: rootfs, and those of volumes and binds of the container")
+    return tuple(value)
+
+
+def _volumes(value: object) -> dict[str, dict[str, str]]:
+    if not isinstance(value, dict) or not all(isinstance(labels, dict) for labels in value.values()):
+        raise MalformedError("volumes must be a map of maps")
+    if len(value) > VOLUMES_MAX or sum(len(labels) for labels in value.values()) > _LABELS_MAX:
+        raise LimitError("too many volumes, or labels of volumes")
+    for labels in value.values():
+        if not all(isinstance(text, str) for item in labels.items() for text in item):
+            raise MalformedError("labels of volumes must be strings")
+        if any(len(text) > _LABEL_CHARACTERS_MAX for item in labels.items() for text in item):
+            raise LimitError("a label of a volume is too long")
+    return {name: dict(labels) for name, labels in value.items()}
 
 
 def _features(value: object) -> tuple[str, ...]:

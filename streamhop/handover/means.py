@@ -39,6 +39,7 @@ from .receiving import Receiver
 from .report import Tally
 from .sending import Sender
 from .source_checks import SourceCheck, check_as_source, inspect_as_source
+from .surroundings import DEFAULT, Surroundings
 from .target_checks import check_as_target
 from .target_policy import TargetPolicy
 
@@ -68,13 +69,17 @@ class Means:
 
     # -- source ----------------------------------------------------------------------------------------------------
 
-    async def check_as_source(self, host: Host, found: dict[str, Any], new_name: str | None) -> SourceContainer:
+    async def check_as_source(
+        self, host: Host, found: dict[str, Any], new_name: str | None, wishes: Surroundings = DEFAULT
+    ) -> SourceContainer:
         """See :func:`.source_checks.check_as_source`."""
-        return await check_as_source(host, found, new_name)
+        return await check_as_source(host, found, new_name, wishes)
 
-    async def inspect_as_source(self, host: Host, found: dict[str, Any], new_name: str | None) -> SourceCheck:
+    async def inspect_as_source(
+        self, host: Host, found: dict[str, Any], new_name: str | None, wishes: Surroundings = DEFAULT
+    ) -> SourceCheck:
         """See :func:`.source_checks.inspect_as_source`."""
-        return await inspect_as_source(host, found, new_name)
+        return await inspect_as_source(host, found, new_name, wishes)
 
     def guarded(self, host: Host, move: bytes) -> AbstractAsyncContextManager[None]:
         """See :func:`.guard.guarded`."""

@@ -31,6 +31,7 @@ from .report import Tally, tell_warnings
 from .settlements import Settlements
 from .staging import Staging
 from .states import Role, State
+from .surroundings import DEFAULT, Surroundings
 
 log = logging.getLogger("streamhop.handover")
 
@@ -65,6 +66,7 @@ class MoveRequest:
     """Whether the container may be slowed down so that it can be moved at all."""
     limit_bytes_per_s: float | None = None
     reconnect_s: float | None = None
+    surroundings: Surroundings = DEFAULT
     healthy_s_max: float | None = None
     """How long to wait for the container's health check at the target; None: not at all."""
 
@@ -230,7 +232,7 @@ class Operations:
             raise PreflightError("it is being moved already", "wait for that move, or cancel it")
         self._leaving.add(found["Id"])
         try:
-            container = await self._means.check_as_source(self._host, found, request.new_name)
+            container = await self._means.check_as_source(self._host, found, request.new_name, request.surroundings)
             tell_warnings(events, "source", container.warnings)
             if request.auto_converge:
                 await check_cpu_quota(self._host, container)

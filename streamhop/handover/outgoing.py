@@ -43,6 +43,7 @@ from .errors import (
 from .freezing import freeze_to_dump
 from .host import Host, MoveJournal
 from .means import Means
+from .moved_volumes import VOLUMES, owed_volumes, remove_moved_volumes
 from .offering import offer
 from .policy import Costs, Decision, PolicyOptions, RoundResult, Verdict, decide, predict_downtime, release_s_max
 from .policy import predict_final_wire_bytes as predict_bytes
@@ -192,6 +193,7 @@ class OutgoingMove:
             peer=self._peer.reference,
             new_name=container.manifest.request.name,
             restart_policy=dict(container.restart_policy),
+            **({VOLUMES: dict(container.volumes)} if container.volumes else {}),
         )
         self._phase("pre-copy")
         sender = self._means.sender(
@@ -433,7 +435,7 @@ class OutgoingMove:
         # Before the copy here goes: nobody may take it back from now on.
         await self._journal.note(**{RUNS_THERE: True})
         await remove_moved(self._host.engine, self._container.id)
-        await self._journal.enter(State.DONE, owes_finish=True)
+        await self._journal.enter(State.DONE, owes_finish=True, **owed_volumes(self._container.volumes))
         await remove_tree(self._host.dump_dir(self.id))
         await session.send(Finish(move=self.id, epoch=self.epoch))
         await session.send(Query(move=self.id))
@@ -443,6 +445,7 @@ class OutgoingMove:
                 while (await dialogue.answer(StateMessage)).state != State.DONE.value:
                     continue
                 await self._journal.note(owes_finish=False)
+                await remove_moved_volumes(self._host, self._journal, self._container.volumes)
 
     async def forgo(self) -> None:
         """See :meth:`.Retreat.forgo`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,9 @@ class SourceContainer:
     manifest: Manifest
     warnings: Sequence[Finding] = ()
     """What a move goes ahead with all the same."""
+
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    """Volumes to be removed here once it runs at the target, and when each was made, in Docker's words."""
 
 
 async def find_container(host: Host, container: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from streamhop_protocol.errors import IntegrityError, LimitError, UnexpectedErro
 from streamhop_protocol.messages import StreamKind
 
 from .concurrency import in_thread, in_worker
-from .manifest import TREES
 
 FINAL_PARTS = frozenset({"pages", "files"})
 """Parts of the final stage that come once; a final tree comes once for each tree."""
@@ -165,7 +164,7 @@ class Receiver:
 
     async def _tree(self, stream: IncomingStream) -> None:
         name = stream.attributes.get("tree")
-        if name not in TREES or name not in self._trees:
+        if not isinstance(name, str) or name not in self._trees:
             raise UnexpectedError("a tree that was not announced")
         await self._trees[name].take(stream)
 

@@ -81,7 +81,7 @@ class Tally:
 
         :param names: what the container is called at the source, and at the target.
         """
-        kinds = ("layers", "writable_layer", "memory_precopy", "memory_final")
+        kinds = ("layers", "writable_layer", "volumes", "memory_precopy", "memory_final")
         return {
             **_moved(names, source, target),
             "total_s": round(self.timeline.elapsed_s(), 4),

@@ -23,6 +23,7 @@ from streamhop_protocol.held_pages import HeldPages, decode_held
 from streamhop_protocol.messages import StreamKind
 
 from .concurrency import ThreadFeed, in_thread, in_worker
+from .manifest import ROOTFS_TREE, SHM_TREE
 from .precopy import RoundSize
 from .report import Tally
 
@@ -49,7 +50,7 @@ class Sender:
         self._memory = MemorySource(seed=seed, sent_bytes_max=int(KEPT_SHARE_MAX * available_memory_bytes()))
         self._held_blocks: set[bytes] = set()
         self._trees = {
-            name: TreeScanner(root, overlay_upper=name == "rootfs", held_blocks=self._held_blocks)
+            name: TreeScanner(root, overlay_upper=name == ROOTFS_TREE, held_blocks=self._held_blocks)
             for name, root in trees.items()
         }
         self._trees_under_way: asyncio.Task[int] | None = None
@@ -170,7 +171,7 @@ class Sender:
                 continue
             kind = StreamKind.FINAL if final else StreamKind.TREE
             attributes = {"part": "tree"} if final else {"round": number}
-            stream = await self._open(kind, f"tree {name}", "writable_layer", tree=name, **attributes)
+            stream = await self._open(kind, f"tree {name}", _counted_as(name), tree=name, **attributes)
             async for chunk in in_thread(changes.chunks()):
                 await stream.write(chunk)
             await stream.finish(digest=changes.digest)
@@ -223,6 +224,10 @@ class Sender:
                 await stream.write(piece, {"name": path.name, "offset": offset})
         stream.end()
         return stream
+
+
+def _counted_as(tree: str) -> str:
+    return "writable_layer" if tree in (ROOTFS_TREE, SHM_TREE) else "volumes"
 
 
 class _CountedStream:

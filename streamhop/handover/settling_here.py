@@ -20,9 +20,12 @@ from .concurrency import in_worker
 from .cpu_debts import give_back as give_back_cpu
 from .host import Host, MoveJournal
 from .journal import Record
+from .moved_volumes import remove_moved_volumes
 from .source_actions import allow_restart, thaw
-from .states import LOST, OWES_CPU, Role, State
+from .states import LOST, OWES_CPU, OWES_VOLUMES, Role, State
 from .target_actions import has_started, provisional_name, remove_never_started
+from .target_mounts import remove_mounts
+from .target_networks import remove_networks
 
 log = logging.getLogger("streamhop.handover")
 
@@ -89,6 +92,8 @@ async def _settle_source(host: Host, record: Record, journal: MoveJournal) -> No
         await journal.note(**{OWES_CPU: None})
     if journal.state in (State.ABORTED, State.DONE):
         await remove_tree(host.dump_dir(record.move))
+    if journal.state is State.DONE and not record.details.get("owes_finish"):
+        await remove_moved_volumes(host, journal, record.details.get(OWES_VOLUMES))
 
 
 async def _abort_frozen(journal: MoveJournal) -> None:
@@ -193,7 +198,9 @@ async def _remove(host: Host, record: Record) -> None:
         await remove_never_started(host.engine, provisional_name(record.move), host.config.runtime_name)
     else:
         with contextlib.suppress(NotFound):
-            await host.engine.remove(container, force=True)
+            await host.engine.remove(container, force=True, v=True)
+    await remove_mounts(host, record)
+    await remove_networks(host, record)
     # Before anything is written down: on a full disk the journal may need the room.
     await in_worker(host.kept.end, host.spool(record.move))
     await give_back(host, record.move, keep=False)

@@ -19,9 +19,10 @@ from .concurrency import uninterrupted
 from .errors import MoveError
 from .host import Host, MoveJournal
 from .journal import Record
+from .moved_volumes import VOLUMES, owed_volumes, remove_moved_volumes
 from .settling_here import settle_here
 from .source_actions import remove_moved
-from .states import RUNS_THERE, Role, State
+from .states import OWES_VOLUMES, RUNS_THERE, Role, State
 
 log = logging.getLogger("streamhop.handover")
 
@@ -51,7 +52,7 @@ async def settle_with_peer(host: Host, record: Record) -> Record:
         if record.details.get("owes_abort"):
             await _tell_abort(host, record, journal, session)
         if journal.state is State.DONE:
-            await _tell_finish(record, journal, session)
+            await _tell_finish(host, record, journal, session)
     newest = await journal.latest()
     return newest or record
 
@@ -75,7 +76,7 @@ async def _let_go(host: Host, record: Record, journal: MoveJournal) -> None:
     """It runs there: the copy here goes, and nobody may take it back from now on."""
     await journal.note(**{RUNS_THERE: True})
     await remove_moved(host.engine, str(record.details["container"]))
-    await journal.enter(State.DONE, owes_finish=True)
+    await journal.enter(State.DONE, owes_finish=True, **owed_volumes(record.details.get(VOLUMES)))
 
 
 async def _tell_abort(host: Host, record: Record, journal: MoveJournal, session: PeerSession) -> None:
@@ -93,13 +94,20 @@ async def _tell_abort(host: Host, record: Record, journal: MoveJournal, session:
     raise UnexpectedError(f"aborted here, but the peer says {getattr(answer, 'state', type(answer).__name__)}")
 
 
-async def _tell_finish(record: Record, journal: MoveJournal, session: PeerSession) -> None:
+async def _tell_finish(host: Host, record: Record, journal: MoveJournal, session: PeerSession) -> None:
     await session.send(Finish(move=record.move, epoch=record.epoch))
     await session.send(Query(move=record.move))
     answer = await _answer(record, session)
     # A target that has lost its journal has nothing left to finish.
     if isinstance(answer, StateMessage) and answer.state in (State.DONE.value, _UNKNOWN):
         await journal.note(owes_finish=False)
+        owed = record.details.get(OWES_VOLUMES) or record.details.get(VOLUMES)
+        if answer.state == _UNKNOWN and owed:
+            # Nor is it known then whether what was in the volumes is on its disk.
+            log.warning("move %s: its volumes stay: the target has forgotten it", record.move.hex())
+            await journal.note(**{OWES_VOLUMES: None})
+        elif owed:
+            await remove_moved_volumes(host, journal, owed)
 
 
 async def _answer(record: Record, session: PeerSession) -> MoveMessage:

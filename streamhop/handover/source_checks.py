@@ -10,11 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamhop.content.container_config import creation_request, unsupported
+from streamhop.content.container_config import (
+    PREDEFINED,
+    VOLUME,
+    NetworkDescription,
+    creation_request,
+    describe_network,
+    mounts_of,
+    unsupported,
+)
 from streamhop.content.image_layers import describe
 from streamhop.engine.capabilities import HostCapabilities, host_capabilities
 from streamhop.engine.cpu_features import own_features
-from streamhop.engine.docker import runc_root
+from streamhop.engine.docker import Engine, runc_root
 from streamhop.engine.processes import ProcessRef, container_pids, resident_bytes
 from streamhop.engine.runc_state import RuncStateError, descriptors
 from streamhop.engine.upperdir import UpperdirError, upperdir_of
@@ -26,6 +34,8 @@ from .host import Host
 from .host_checks import host_findings
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
 from .preflight import SourceContainer
+from .source_mounts import find_mounts
+from .surroundings import DEFAULT, MOVE_LABEL, Surroundings
 
 PROCESSES_MAX = 4096
 
@@ -46,15 +56,18 @@ class SourceCheck:
     """None if something is so much in the way that nobody could be asked about it."""
 
 
-async def check_as_source(host: Host, details: dict[str, Any], new_name: str | None) -> SourceContainer:
+async def check_as_source(
+    host: Host, details: dict[str, Any], new_name: str | None, wishes: Surroundings = DEFAULT
+) -> SourceContainer:
     """Look closer at a container and at this host.
 
     :param details: from :func:`.preflight.find_container`.
     :param new_name: name at the target, if it is to be another.
+    :param wishes: what is to be done with its volumes, binds and ports.
     :raises PreflightError: it cannot move.
     :raises EngineError: Docker does not answer.
     """
-    check = await inspect_as_source(host, details, new_name)
+    check = await inspect_as_source(host, details, new_name, wishes)
     if refusals := refusing(check.findings):
         raise (PreflightError if _runs(details) else NotRunningError).of_several(refusals)
     assert check.container is not None
@@ -65,7 +78,9 @@ def _runs(details: Mapping[str, Any]) -> bool:
     return bool(details["State"]["Running"]) and not details["State"]["Paused"]
 
 
-async def inspect_as_source(host: Host, details: dict[str, Any], new_name: str | None) -> SourceCheck:
+async def inspect_as_source(
+    host: Host, details: dict[str, Any], new_name: str | None, wishes: Surroundings = DEFAULT
+) -> SourceCheck:
     """The same, of which nothing is raised that is in the container's way.
 
     :raises EngineError: Docker does not answer.
@@ -79,6 +94,17 @@ async def inspect_as_source(host: Host, details: dict[str, Any], new_name: str |
     findings += looked_at.findings
     if any(finding.id in _NOTHING_TO_OFFER for finding in findings):
         return SourceCheck(findings, None)
+    request = creation_request(
+        details,
+        new_name=new_name,
+        runtime=host.config.runtime_name,
+        bind_map=wishes.bind_map,
+        publish=wishes.publish,
+    )
+    named = frozenset(mount.source for mount in mounts_of(request.body) if mount.kind == VOLUME)
+    mounts = await find_mounts(host.engine, details, named, wishes)
+    findings += mounts.findings
+    trees = {**looked_at.trees, **mounts.trees}
     name = details["Name"].removeprefix("/")
     container = SourceContainer(
         id=details["Id"],
@@ -86,23 +112,32 @@ async def inspect_as_source(host: Host, details: dict[str, Any], new_name: str |
         init_pid=details["State"]["Pid"],
         runtime=details["HostConfig"]["Runtime"],
         restart_policy=details["HostConfig"].get("RestartPolicy") or {},
-        trees=looked_at.trees,
+        trees=trees,
         manifest=Manifest(
             container=name,
             architecture=os.uname().machine,
             page_size=os.sysconf("SC_PAGE_SIZE"),
             memory_bytes=looked_at.memory_bytes,
-            trees=tuple(looked_at.trees),
+            trees=tuple(trees),
             descriptors=tuple(looked_at.descriptors),
             versions=_versions(capabilities),
             image=await describe(host.engine, details["Image"]),
             image_name=details["Config"]["Image"][:256],
-            request=creation_request(details, new_name=new_name, runtime=host.config.runtime_name),
+            request=request,
             cpu=own_features(),
+            volumes=mounts.labels,
+            networks=await _networks(host.engine, request.networks),
         ),
         warnings=warning(findings),
+        volumes=mounts.removable,
     )
     return SourceCheck(findings, container)
+
+
+async def _networks(engine: Engine, names: Sequence[str]) -> tuple[NetworkDescription, ...]:
+    """How the container's networks are made, but for those that Docker makes on every host."""
+    own = [await engine.inspect_network(name) for name in names if name not in PREDEFINED]
+    return tuple(describe_network(network, without_labels=frozenset({MOVE_LABEL})) for network in own)
 
 
 _NOTHING_TO_OFFER = frozenset(

@@ -54,12 +54,17 @@ RESTING = {
 OWES_CPU = "owes_cpu"
 """A debt, see :data:`DEBTS`: what :mod:`.cpu_debts` wrote down before the container's CPU quota was lowered."""
 
-DEBTS = (OWES_CPU, "owes_thaw", "owes_abort", "owes_finish", "owes_settling_in", "owes_removal")
+OWES_VOLUMES = "owes_volumes"
+"""A debt, see :data:`DEBTS`: volumes that the container had, and when each was made, in Docker's words."""
+
+DEBTS = (OWES_CPU, OWES_VOLUMES, "owes_thaw", "owes_abort", "owes_finish", "owes_settling_in", "owes_removal")
 """Details of a record that say what is still owed:
 
 * ``owes_cpu`` (source, any state): the container's CPU quota may still be lowered.
 * ``owes_thaw`` (source, ABORTED): the container may still be frozen, its gate closed, its restart policy ``no``.
 * ``owes_abort`` (source, ABORTED): the target may not know, and may hold a restored image behind its gate.
+* ``owes_volumes`` (source, DONE): the container's volumes are still here. They go once the target has said ``done``:
+  until then what is in them may not be on its disk.
 * ``owes_finish`` (source, DONE): the target may not know that the copy here is gone.
 * ``owes_settling_in`` (target, OPEN): the container may lack its restart policy, and its spool may still be there.
 * ``owes_removal`` (target, ABORTED by an operator): the container, its image and its spool may still be there.

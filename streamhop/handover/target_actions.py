@@ -23,7 +23,7 @@ async def remove_never_started(engine: Engine, name: str, runtime: str) -> None:
     with contextlib.suppress(NotFound):
         found = await engine.inspect_container(name)
         if found["HostConfig"]["Runtime"] == runtime and found["State"]["Status"] == "created":
-            await engine.remove(found["Id"], force=True)
+            await engine.remove(found["Id"], force=True, v=True)
 
 
 async def has_started(engine: Engine, container: str) -> bool:

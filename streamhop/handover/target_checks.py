@@ -13,7 +13,7 @@ from typing import Any
 from streamhop.content.container_config import CreationRequest
 from streamhop.engine.capabilities import HostCapabilities, host_capabilities, parse_version
 from streamhop.engine.cpu_features import missing, more_state, own_features
-from streamhop.engine.docker import EngineError, NotFound
+from streamhop.engine.docker import NotFound
 from streamhop.engine.host_memory import available_memory_bytes, free_swap_bytes
 from streamhop.engine.setup import registered_run_dir
 from streamhop.findings import Finding, found, shown
@@ -21,6 +21,8 @@ from streamhop.findings import Finding, found, shown
 from .host import Host
 from .host_checks import host_findings
 from .manifest import Manifest
+from .target_mounts import check_mounts
+from .target_networks import check_networks
 from .target_policy import TargetPolicy
 
 _FEATURES_TOLD_MAX = 8
@@ -69,7 +71,9 @@ async def check_as_target(host: Host, manifest: Manifest, policy: TargetPolicy) 
                 )
             )
     objections += _check_room(host, manifest, policy)
-    objections += await _check_name_and_networks(host, manifest.request)
+    objections += await _check_name(host, manifest.request)
+    objections += await check_networks(host.engine, manifest, may_make=policy.makes_networks)
+    objections += await check_mounts(host.engine, manifest)
     objections += await asyncio.to_thread(_check_ports, manifest.request)
     return objections
 
@@ -147,44 +151,28 @@ def _check_room(host: Host, manifest: Manifest, policy: TargetPolicy) -> Iterato
         )
 
 
-async def _check_name_and_networks(host: Host, request: CreationRequest) -> list[Finding]:
-    objections: list[Finding] = []
+async def _check_name(host: Host, request: CreationRequest) -> list[Finding]:
     try:
         await host.engine.inspect_container(request.name)
     except NotFound:
-        pass
-    else:
-        objections.append(
-            found(
-                "target.name",
-                f"the target has a container named {request.name!r} already",
-                "remove it there, or move under another name: PEER:NEWNAME",
-            )
+        return []
+    return [
+        found(
+            "target.name",
+            f"the target has a container named {request.name!r} already",
+            "remove it there, or move under another name: PEER:NEWNAME",
         )
-    answers = [await _network_objection(host, network) for network in request.networks]
-    return objections + [objection for objection in answers if objection is not None]
-
-
-async def _network_objection(host: Host, network: str) -> Finding | None:
-    missing = found(
-        "target.network", f"the target has no network {network!r}", f"create it there: docker network create {network}"
-    )
-    try:
-        details = await host.engine.inspect_network(network)
-    except NotFound:
-        return missing
-    except EngineError as error:
-        return found("target.network", f"the target's network {network!r} cannot be used: {error}")
-    if details["Driver"] == "host":
-        return found("target.network-host", f"the target's network {network!r} is the host's own", "rename one of them")
-    # Docker takes the beginning of an ID for a name, too.
-    return None if details["Name"] == network else missing
+    ]
 
 
 def _check_ports(request: CreationRequest) -> list[Finding]:
     """Try to bind what the container publishes. A port may still be taken later; that ends the move then."""
     return [
-        found("target.port", f"port {port}/{protocol} is taken at the target: {error}", "free it there")
+        found(
+            "target.port",
+            f"port {port}/{protocol} is taken at the target: {error}",
+            "free it, or --publish another",
+        )
         for address, port, protocol in published_ports(request.body)
         if (error := _bind_error(address, port, protocol))
     ]

@@ -2,6 +2,8 @@
 
     [policy]                            # for every peer
     capabilities = ["NET_ADMIN"]        # besides Docker's default ones
+    binds = ["/srv/data"]               # directories of this host that containers may have mounted
+    networks = "create"                 # make their networks that are missing; "existing": do not
     port_min = 1024
 
     [policy.edge-b]                     # for this one, over the general one
@@ -17,7 +19,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from streamhop.config import Config, ConfigError
-from streamhop.content.container_config import AdmissionPolicy
+from streamhop.content.container_config import AdmissionPolicy, may_be_bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class TargetPolicy:
     memory_bytes_max: int
     layers_bytes_max: int
     admission: AdmissionPolicy
+    makes_networks: bool = False
+    """Whether networks of a container are made here that are missing."""
 
 
 _SIZES = ("memory_bytes_max", "layers_bytes_max")
@@ -39,6 +43,7 @@ _ADDED = frozenset(
         "security_options",
         "log_drivers",
         "annotation_prefixes",
+        "binds",
         "cgroup_namespaces",
         "ipc_modes",
         "cgroup_parents",
@@ -47,8 +52,9 @@ _ADDED = frozenset(
 """Lists: what they name is granted besides the default."""
 
 _BOUNDS = {"port_min": (1, 65535), "port_max": (1, 65535), "oom_score_adj_min": (-1000, 1000)}
-_SWITCHES = frozenset({"privileged", "priority_limits"})
-_KEYS = {"accept", *_SIZES, *_ADDED, *_BOUNDS, *_SWITCHES}
+_SWITCHES = frozenset({"privileged", "priority_limits", "volumes"})
+_NETWORKS = {"create": True, "existing": False}
+_KEYS = {"accept", "networks", *_SIZES, *_ADDED, *_BOUNDS, *_SWITCHES}
 
 
 def policy_of(config: Config, peer: str) -> TargetPolicy:
@@ -82,6 +88,9 @@ def _with(policy: TargetPolicy, asked: Mapping[str, Any], where: str) -> TargetP
         if key not in _KEYS:
             raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(_KEYS))}")
         checked = _checked(key, value, where)
+        if key == "networks":
+            policy = replace(policy, makes_networks=checked)
+            continue
         if key in {field.name for field in fields(TargetPolicy)}:
             policy = replace(policy, **{key: checked})
         elif key in _ADDED:
@@ -98,7 +107,13 @@ def _checked(key: str, value: Any, where: str) -> Any:
         if isinstance(value, bool):
             return value
         raise ConfigError(f"{where}: {key} must be true or false")
+    if key == "networks":
+        if isinstance(value, str) and value in _NETWORKS:
+            return _NETWORKS[value]
+        raise ConfigError(f"{where}: networks must be one of {', '.join(_NETWORKS)}")
     if key in _ADDED:
+        if key == "binds" and isinstance(value, list):
+            _check_binds(value, where)
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             # As `docker run --cap-add` takes them, in any case and with or without CAP_.
             return [item.upper().removeprefix("CAP_") for item in value] if key == "capabilities" else value
@@ -107,3 +122,9 @@ def _checked(key: str, value: Any, where: str) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
         return value
     raise ConfigError(f"{where}: {key} must be a whole number from {low} to {high}")
+
+
+def _check_binds(value: list[Any], where: str) -> None:
+    for path in value:
+        if isinstance(path, str) and not may_be_bound(path):
+            raise ConfigError(f"{where}: binds: {path!r} is no plain path, or one that no peer may ever have")

@@ -21,6 +21,25 @@ from streamhop.cli.render import BarProgress, PlainProgress, printable, report_t
 from streamhop.handover.errors import InDoubtError
 
 
+def test_what_is_around_a_container_is_asked_for(daemon: FakeDaemon, tmp_path: Path) -> None:
+    options = ["--volumes", "copy", "--bind", "copy", "--bind-map", "/srv/a:/srv/b", "--publish", "8080:80"]
+    assert run(tmp_path, "migrate", "web", "edge-b", *options, "--publish", "5353:53/udp").exit_code == 0
+    (body,) = daemon.bodies
+    assert {key: body[key] for key in ("volumes", "bind", "bind_map", "publish")} == {
+        "volumes": "copy",
+        "bind": "copy",
+        "bind_map": {"/srv/a": "/srv/b"},
+        "publish": {"80/tcp": "8080", "53/udp": "5353"},
+    }
+
+
+@pytest.mark.parametrize(
+    "options", [["--bind-map", "/srv"], ["--publish", "80"], ["--volumes", "lose"], ["--bind", "x"]]
+)
+def test_what_is_around_a_container_is_asked_for_in_due_form(tmp_path: Path, options: list[str]) -> None:
+    assert run(tmp_path, "migrate", "web", "edge-b", *options).exit_code == 2
+
+
 def test_a_move_prints_its_table_on_stdout_and_its_progress_on_stderr(daemon: FakeDaemon, tmp_path: Path) -> None:
     result = run(tmp_path, "migrate", "web", "edge-b:web2", "--max-downtime", "750ms", "--max-rounds", "3")
     assert result.exit_code == 0

@@ -47,12 +47,17 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("container cgroup", {"Cgroup": "container:db"}, "cgroup"),
     ("strange cgroup namespace", {"CgroupnsMode": "container:db"}, "cgroup namespace"),
     ("cgroup parent", {"CgroupParent": "/system.slice"}, "cgroup parent"),
-    ("bind of /", {"Binds": ["/:/host"]}, "/:/host"),
+    ("bind of /", {"Binds": ["/:/host"]}, "the bind of /"),
     ("bind of docker.sock", {"Binds": ["/var/run/docker.sock:/var/run/docker.sock"]}, "docker.sock"),
     ("bind of /proc", {"Binds": ["/proc:/host/proc:rw"]}, "/proc"),
-    ("a named volume", {"Binds": ["data:/data"]}, "data:/data"),
+    ("bind that no policy names", {"Binds": ["/srv/data:/data"]}, "/srv/data"),
+    ("volume driver", {"VolumeDriver": "nfs"}, "nfs"),
+    ("volume over /proc", {"Binds": ["data:/proc"]}, "/proc"),
+    ("volume over the root", {"Binds": ["data:/"]}, "a volume at '/'"),
+    ("volume outside", {"Binds": ["data:/x/../y"]}, "/x/../y"),
+    ("volume in a mount that spreads", {"Binds": ["data:/data:rshared"]}, "rshared"),
+    ("volume to relabel", {"Binds": ["data:/data:Z"]}, "'Z'"),
     ("bind mount", {"Mounts": [{"Type": "bind", "Source": "/", "Target": "/host"}]}, "bind"),
-    ("volume mount", {"Mounts": [{"Type": "volume", "Source": "data", "Target": "/data"}]}, "volume"),
     ("image mount", {"Mounts": [{"Type": "image", "Source": "x", "Target": "/x"}]}, "image"),
     ("mount of no type", {"Mounts": [{"Source": "/", "Target": "/x"}]}, "mount of type"),
     ("tmpfs mount outside", {"Mounts": [{"Type": "tmpfs", "Target": "/run/../../etc"}]}, "tmpfs at"),
@@ -152,9 +157,48 @@ def test_networks_of_its_own_are_granted(mode: str) -> None:
     assert admit(_network(mode)) == []
 
 
-def test_a_volume_of_the_image_is_refused() -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"Binds": ["data:/data", "logs:/var/log/web:ro"]},
+        {"Mounts": [{"Type": "volume", "Source": "data", "Target": "/data", "VolumeOptions": {"NoCopy": True}}]},
+        {"Mounts": [{"Type": "volume", "Target": "/data"}]},
+    ],
+)
+def test_volumes_are_granted_unless_the_policy_says_no(fields: dict[str, Any]) -> None:
+    assert admit(request(**fields)) == []
+    found = admit(request(**fields), AdmissionPolicy(volumes=False))
+    assert found
+    assert all("volumes = true" in refusal.fix for refusal in found)
+
+
+def test_a_volume_of_the_image_is_one() -> None:
     value = changed(wire(), "body/Volumes", {"/data": {}})
-    assert "/data" in reasons(admit(CreationRequest.from_wire(value)))
+    assert admit(CreationRequest.from_wire(value)) == []
+    assert "/data" in reasons(admit(CreationRequest.from_wire(value), AdmissionPolicy(volumes=False)))
+
+
+@pytest.mark.parametrize("bind", ["/srv/data:/data", "/srv/data/web:/data:ro"])
+def test_a_bind_below_a_directory_of_the_policy_is_granted(bind: str) -> None:
+    assert admit(request(Binds=[bind]), AdmissionPolicy(binds=("/srv/data",))) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["/srv/database", "/srv", "/srv/data/../../etc", "/srv/data/./x", "/srv/data/docker.sock", "//srv/data", "/run/x"],
+)
+def test_a_bind_beside_it_is_not(source: str) -> None:
+    """P12: neither by a name that only begins alike, nor by a path that leads out of it."""
+    found = admit(request(Binds=[f"{source}:/data"]), AdmissionPolicy(binds=("/srv/data", "/run")))
+    assert [refusal.id for refusal in found] == ["policy.bind"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/proc", "/sys/fs", "/dev", "/var", "/var/run/x", "/var/lib/docker/volumes/x/_data"]
+)
+def test_what_holds_the_host_is_granted_by_no_policy(path: str) -> None:
+    """P12: docker.sock, /, /proc, /sys, /dev; and what they are in."""
+    assert "it would hold this host" in reasons(admit(request(Binds=[f"{path}:/x"]), AdmissionPolicy(binds=("/",))))
 
 
 def test_each_objection_is_told() -> None:
@@ -167,7 +211,7 @@ def test_each_objection_is_told() -> None:
     [
         {"CapAdd": [ESCAPE * 100]},
         {"SecurityOpt": [ESCAPE]},
-        {"Binds": [ESCAPE]},
+        {"Binds": [f"/{ESCAPE}:/x"]},
         {"Annotations": {ESCAPE: ""}},
         {"LogConfig": {"Type": ESCAPE}},
         {"Runtime": ESCAPE},

@@ -18,6 +18,10 @@ def _mount(kind: str, **more: str) -> list[dict[str, str]]:
     return [{"Type": kind, "Source": "/srv/data", "Destination": "/data", **more}]
 
 
+def _asked(kind: str, **more: object) -> list[dict[str, object]]:
+    return [{"Type": kind, "Source": "/srv/data", "Target": "/data", **more}]
+
+
 CASES: list[tuple[str, str, Any, str]] = [
     ("not running", "State", {"Status": "exited", "Running": False}, "exited"),
     ("restarting", "State", {"Status": "restarting", "Running": True, "Restarting": True}, "restarting"),
@@ -36,8 +40,10 @@ CASES: list[tuple[str, str, Any, str]] = [
     ("container IPC", "HostConfig/IpcMode", "container:db", "another container's IPC"),
     ("host UTS", "HostConfig/UTSMode", "host", "host's host name"),
     ("host users", "HostConfig/UsernsMode", "host", "host's users"),
-    ("bind", "Mounts", _mount("bind"), "/srv/data"),
-    ("volume", "Mounts", _mount("volume", Name="data"), "the volume data"),
+    ("docker.sock", "Mounts", [{"Type": "bind", "Source": "/run/docker.sock", "Destination": "/s"}], "Docker socket"),
+    ("bind that spreads", "Mounts", _mount("bind", Propagation="rshared"), "rshared"),
+    ("part of a volume", "HostConfig/Mounts", _asked("volume", VolumeOptions={"Subpath": "x"}), "Subpath"),
+    ("bind of one level", "HostConfig/Mounts", _asked("bind", BindOptions={"NonRecursive": True}), "NonRecursive"),
     ("npipe", "Mounts", _mount("npipe"), "npipe"),
     ("volumes from", "HostConfig/VolumesFrom", ["db"], "another container's volumes"),
     ("links", "HostConfig/Links", ["/db:/web/db"], "links"),

@@ -94,7 +94,7 @@ class FakeEngine:
         self._note("kill", "kill")
         self.status = "exited"
 
-    async def remove(self, container: str, *, force: bool) -> None:
+    async def remove(self, container: str, *, force: bool, v: bool = False) -> None:
         self._note("remove", "remove")
         self.status = "gone"
 

@@ -89,6 +89,23 @@ MALFORMED: dict[str, tuple[Callable[[], Any], type[ProtocolError]]] = {
     "a tree elsewhere": (at("trees", ["mount:/etc"]), MalformedError),
     "a tree that leads up": (at("trees", ["../rootfs"]), MalformedError),
     "a tree twice": (at("trees", ["rootfs", "rootfs"]), MalformedError),
+    "a tree of no mount": (at("trees", ["rootfs", "mount:/data"]), MalformedError),
+    "a tree with another name": (at("trees", ["rootfs", "mount:/etc/../data"]), MalformedError),
+    "a tree that is none": (at("trees", [{}]), MalformedError),
+    "a bind that is no path": (of_host(Binds=[ESCAPE * 1000]), MalformedError),
+    "a volume named as a path": (of_host(Binds=["../x:/x"]), MalformedError),
+    "a volume of a path": (of_host(Mounts=[{"Type": "volume", "Source": "/etc", "Target": "/x"}]), MalformedError),
+    "a bind mount of a name": (of_host(Mounts=[{"Type": "bind", "Source": "x", "Target": "/x"}]), MalformedError),
+    "two at one place": (of_host(Binds=["x1:/x", "y1:/x/"]), MalformedError),
+    "volumes without end": (of_host(Binds=[f"vol{n}:/{n}" for n in range(65)]), LimitError),
+    "labels without end": (at("volumes", {"data": {str(n): "" for n in range(300)}}), LimitError),
+    "a label of 10 kB": (at("volumes", {"data": {"x": "y" * 10_000}}), LimitError),
+    "a label that is none": (at("volumes", {"data": {"x": 1}}), MalformedError),
+    "volumes that are none": (at("volumes", ["data"]), MalformedError),
+    "networks that are none": (at("networks", {}), MalformedError),
+    "networks without end": (at("networks", [{"Name": f"n{n}"} for n in range(33)]), LimitError),
+    "a network of another host's": (at("networks", [{"Name": "x", "ConfigFrom": {}}]), MalformedError),
+    "a network named as a path": (at("networks", [{"Name": "../x"}]), MalformedError),
     "a descriptor that is none": (at("descriptors", [1]), MalformedError),
     "descriptors without end": (at("descriptors", ["/dev/null"] * 4), LimitError),
     "a descriptor of 10 kB": (at("descriptors", ["p" * 10_000]), LimitError),
@@ -132,7 +149,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "org.criu.config": {"Annotations": {"org.criu.config": "/x"}},
     "hooks of an annotation": {"Annotations": {"run.oci.hooks.stdout": "/etc/passwd"}},
     "log driver": {"LogConfig": {"Type": "syslog", "Config": {}}},
-    "escapes": {"Binds": [ESCAPE * 1000]},
+    "escapes": {"Binds": [f"/{ESCAPE * 100}:/x"]},
 }
 
 
@@ -185,7 +202,7 @@ def host(journal: Journal, tmp_path: Path) -> Any:
     async def network(name: str) -> dict[str, Any]:
         if name == "missing":
             raise NotFound("none")
-        return {"Name": name, "Driver": "bridge"}
+        return {"Name": name, "Driver": "bridge", "IPAM": {"Config": [{"Subnet": "172.16.0.0/12"}]}}
 
     engine.inspect_network = network
     return host_with(engine, journal, tmp_path)

@@ -76,7 +76,7 @@ class Source:
     ) -> None:
         self.engine, self.session, self.journal = FakeEngine("running"), FakeSession(), journal
         manifest = SimpleNamespace(request=SimpleNamespace(name="web"))
-        container: Any = SimpleNamespace(id="c", name="web", restart_policy=POLICY, manifest=manifest)
+        container: Any = SimpleNamespace(id="c", name="web", restart_policy=POLICY, manifest=manifest, volumes={})
         self.move: Any = OutgoingMove(
             host_with(self.engine, journal, tmp_path),
             MOVE,

@@ -60,6 +60,13 @@ def test_a_peers_own_policy_goes_over_the_general_one() -> None:
         ({"port_min": 0}, "from 1 to 65535"),
         ({"port_max": True}, "whole number"),
         ({"memory_bytes_max": -1}, "whole number"),
+        ({"binds": "/srv"}, "list of strings"),
+        ({"binds": ["srv"]}, "no plain path"),
+        ({"binds": ["/"]}, "no peer may ever have"),
+        ({"binds": ["/srv", "/var"]}, "no peer may ever have"),
+        ({"volumes": "no"}, "true or false"),
+        ({"networks": "all"}, "create, existing"),
+        ({"networks": True}, "create, existing"),
         ({"edge-b": {"port_min": "x"}}, r"\[policy.edge-b\]"),
     ],
 )
@@ -72,3 +79,14 @@ def test_a_policy_whose_peer_is_not_known_is_noticed() -> None:
     """P12: a name that was written wrong takes a rule away without a word."""
     config = Config(policy={"accept": True, "edge-b": {"accept": False}, "egde-c": {"accept": False}})
     assert policies_for_nobody(config, {"edge-b", "edge-c"}) == ["egde-c"]
+
+
+def test_binds_volumes_and_networks() -> None:
+    policy = {"binds": ["/srv/a"], "networks": "create", "edge-b": {"binds": ["/srv/b"], "networks": "existing"}}
+    config = Config(policy=policy | {"volumes": False})
+    anybody, b = policy_of(config, "edge-x"), policy_of(config, "edge-b")
+    assert (anybody.admission.binds, b.admission.binds) == (("/srv/a",), ("/srv/a", "/srv/b"))
+    assert (anybody.makes_networks, b.makes_networks) == (True, False)
+    assert not anybody.admission.volumes
+    default = policy_of(Config(), "edge-x")
+    assert (default.admission.binds, default.makes_networks, default.admission.volumes) == ((), False, True)

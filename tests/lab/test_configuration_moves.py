@@ -71,7 +71,7 @@ def test_files_made_changed_and_removed_are_the_same_afterwards(edges: Edges) ->
     ("options", "exit_code", "says"),
     [
         (["--privileged"], 12, "privileged"),
-        (["--volume", "/srv:/mnt"], 12, "volume"),
+        (["--volume", "/srv:/mnt"], 12, "--bind"),
         (["--network", "host"], 12, "network"),
         (["--cap-add", "SYS_ADMIN"], 13, "SYS_ADMIN"),
     ],

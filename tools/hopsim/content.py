@@ -23,6 +23,7 @@ from streamhop.handover.manifest import Manifest
 from streamhop.handover.means import Intake, Means
 from streamhop.handover.precopy import RoundSize
 from streamhop.handover.preflight import SourceContainer
+from streamhop.handover.surroundings import DEFAULT, Surroundings
 from streamhop.handover.target_policy import TargetPolicy
 from streamhop_protocol.errors import IntegrityError
 
@@ -95,7 +96,9 @@ class SimulatedMeans(Means):
         self._chance = random.Random(world.seed ^ 0xF04C)  # noqa: S311 - the rest of the run is as it was
         self._vforks = self._chance.random() < VFORKING
 
-    async def check_as_source(self, host: Host, found: dict[str, Any], new_name: str | None) -> SourceContainer:
+    async def check_as_source(
+        self, host: Host, found: dict[str, Any], new_name: str | None, wishes: Surroundings = DEFAULT
+    ) -> SourceContainer:
         await self._step("preflight")
         name = found["Name"].removeprefix("/")
         policy = found["HostConfig"]["RestartPolicy"]

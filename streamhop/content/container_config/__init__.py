@@ -3,14 +3,29 @@
 from .admission import AdmissionPolicy, admit
 from .comparison import differences
 from .creation import creation_request
+from .mount_admission import may_be_bound
+from .mounts import BIND, VOLUME, Mount, is_below, is_plain, mounts_of
+from .networks import PREDEFINED, NetworkDescription, describe_network, network_refusals, networks_from_wire
 from .request import CreationRequest
 from .source_checks import unsupported
 
 __all__ = [
+    "BIND",
+    "PREDEFINED",
+    "VOLUME",
     "AdmissionPolicy",
     "CreationRequest",
+    "Mount",
+    "NetworkDescription",
     "admit",
     "creation_request",
+    "describe_network",
     "differences",
+    "is_below",
+    "is_plain",
+    "may_be_bound",
+    "mounts_of",
+    "network_refusals",
+    "networks_from_wire",
     "unsupported",
 ]

@@ -14,6 +14,8 @@ from typing import Any
 from streamhop.findings import Finding, found, shown
 
 from .creation import is_fixed
+from .mount_admission import mount_refusals
+from .mounts import BIND, VOLUME
 from .request import CreationRequest
 
 DEFAULT_CAPABILITIES = frozenset(
@@ -85,6 +87,12 @@ class AdmissionPolicy:
     port_max: int = PORT_MAX
     """Ports of this host that may be published."""
 
+    volumes: bool = True
+    """Whether volumes may be made here; they hold what the peer sends."""
+
+    binds: tuple[str, ...] = ()
+    """Directories of this host at or below which a container may have binds."""
+
     oom_score_adj_min: int = 0
     priority_limits: bool = False
     """Whether the ulimits ``nice``, ``rtprio`` and ``rttime`` and real-time CPU shares may be set."""
@@ -100,7 +108,9 @@ def admit(request: CreationRequest, policy: AdmissionPolicy | None = None) -> li
         *_namespaces(host, policy),
         *_networks(request),
         *_devices(host),
-        *_mounts(request.body, host),
+        *_tmpfs_mounts(host),
+        *mount_refusals(request.body, volumes=policy.volumes, binds=policy.binds),
+        *_storage(host),
         *_tmpfs(host),
         *_kernel(host, policy),
         *_resources(host, policy),
@@ -177,20 +187,20 @@ def _devices(host: Mapping[str, Any]) -> Iterator[Finding]:
             yield _refusal("device", f"limits for devices of the host ({field})")
 
 
-def _mounts(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Finding]:
-    for bind in host.get("Binds", ()):
-        yield _refusal("mount", f"the bind or volume {shown(bind)}")
+def _tmpfs_mounts(host: Mapping[str, Any]) -> Iterator[Finding]:
     for mount in host.get("Mounts", ()):
-        if mount.get("Type") != "tmpfs" or mount.get("Source"):
-            yield _refusal(
-                "mount", f"the mount of type {shown(mount.get('Type', ''))} at {shown(mount.get('Target', ''))}"
-            )
+        kind, place = mount.get("Type", ""), shown(mount.get("Target", ""))
+        if kind in (VOLUME, BIND):
+            continue
+        if kind != "tmpfs" or mount.get("Source"):
+            yield _refusal("mount", f"the mount of type {shown(kind)} at {place}")
         elif not _is_plain_path(mount.get("Target", "")):
-            yield _refusal("tmpfs", f"a tmpfs at {shown(mount.get('Target', ''))!r}")
+            yield _refusal("tmpfs", f"a tmpfs at {place!r}")
         elif any(option not in (["exec"], ["noexec"]) for option in mount.get("TmpfsOptions", {}).get("Options", ())):
-            yield _refusal("tmpfs", f"the tmpfs options at {shown(mount.get('Target', ''))}")
-    for path in body.get("Volumes", ()):
-        yield _refusal("mount", f"the volume {shown(path)}")
+            yield _refusal("tmpfs", f"the tmpfs options at {place}")
+
+
+def _storage(host: Mapping[str, Any]) -> Iterator[Finding]:
     if host.get("VolumesFrom"):
         yield _refusal("mount", "another container's volumes")
     for option in host.get("StorageOpt", ()):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from .mounts import sent_mounts, with_other_sources
 from .request import NO_RESTART, CreationRequest
 from .schema import CONFIG, ENDPOINT, HOST_CONFIG, without_empty
 
@@ -18,6 +19,8 @@ def creation_request(
     *,
     new_name: str | None,
     runtime: str,
+    bind_map: Sequence[tuple[str, str]] = (),
+    publish: Mapping[str, str] | None = None,
 ) -> CreationRequest:
     """What to create elsewhere so that ``docker inspect`` shows the same container there.
 
@@ -25,6 +28,8 @@ def creation_request(
     :param image_inspect: what ``docker image inspect`` prints about its image; the ID is taken from there if given.
     :param new_name: the container's name at the target, if it is to be another.
     :param runtime: name of the OCI runtime that restores it at the target.
+    :param bind_map: where binds are at the target, see :func:`.mounts.with_other_sources`.
+    :param publish: ports of the host, by the container's ports such as ``80/tcp``, that are to be other ones there.
     """
     config, host = inspect["Config"], inspect["HostConfig"]
     networks = inspect.get("NetworkSettings", {}).get("Networks") or {}
@@ -39,7 +44,10 @@ def creation_request(
         "NetworkMode": _network_mode(host.get("NetworkMode") or "default", networks),
     }
     if bindings := _port_bindings(inspect):
-        body["HostConfig"]["PortBindings"] = bindings
+        body["HostConfig"]["PortBindings"] = _published_elsewhere(bindings, publish or {})
+    if mounts := body["HostConfig"].get("Mounts"):
+        body["HostConfig"]["Mounts"] = sent_mounts(mounts)
+    body = with_other_sources(body, bind_map)
     if networks:
         body["NetworkingConfig"] = {
             "EndpointsConfig": {
@@ -101,6 +109,22 @@ def _port_bindings(inspect: Mapping[str, Any]) -> dict[str, list[dict[str, str]]
         if bindings:
             result[port] = bindings
     return result
+
+
+def _published_elsewhere(
+    bindings: dict[str, list[dict[str, str]]], publish: Mapping[str, str]
+) -> dict[str, list[dict[str, str]]]:
+    """With other ports of the host where they are given; the addresses stay. What was not published is from now on."""
+    anywhere = [{"HostIp": "", "HostPort": ""}]
+    changed = {
+        port: _distinct({**binding, "HostPort": number} for binding in bindings.get(port, anywhere))
+        for port, number in publish.items()
+    }
+    return bindings | changed
+
+
+def _distinct(bindings: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+    return [dict(items) for items in dict.fromkeys(tuple(sorted(binding.items())) for binding in bindings)]
 
 
 def _resolved(binding: dict[str, str], actual: list[dict[str, str]]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from streamhop_protocol.errors import MalformedError
 
+from .mounts import mounts_of
 from .schema import BODY, RESTART_POLICY, Checker
 
 NO_RESTART = {"Name": "no", "MaximumRetryCount": 0}
@@ -81,6 +82,7 @@ class CreationRequest:
             raise MalformedError("the container's name is not one that Docker accepts")
         body = checker.check(value.get("body"), BODY, "the container's configuration")
         _check_body(body)
+        mounts_of(body)
         policy = checker.check(value.get("restart_policy"), RESTART_POLICY, "the restart policy")
         if policy.get("Name", "") not in _RESTARTS or policy.get("MaximumRetryCount", 0) < 0:
             raise MalformedError("the restart policy is none that Docker knows")

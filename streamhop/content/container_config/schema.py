@@ -59,6 +59,7 @@ MOUNT = {
     "ReadOnly": bool,
     "Consistency": str,
     "TmpfsOptions": _TMPFS_OPTIONS,
+    "VolumeOptions": {"NoCopy": bool},
 }
 
 HOST_CONFIG: Final[Mapping[str, Any]] = {

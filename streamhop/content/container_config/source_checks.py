@@ -12,6 +12,11 @@ from .schema import HOST_CONFIG
 _NOT_SENT = frozenset({"ContainerIDFile"})
 _WINDOWS = frozenset({"CpuCount", "CpuPercent", "IOMaximumBandwidth", "IOMaximumIOps"})
 _REMOVED = frozenset({"KernelMemory"})
+_MOUNTS = frozenset({"bind", "tmpfs", "volume"})
+_PROPAGATIONS = frozenset({"", "private", "rprivate"})
+_MOUNT_OPTIONS = frozenset({"CreateMountpoint", "DriverConfig", "Labels", "NoCopy", "Propagation"})
+"""Of volumes and binds: those that only say how to make one, and those that are looked at elsewhere."""
+
 _STORAGE_DRIVERS = frozenset({"overlay2", "overlayfs"})
 
 
@@ -100,8 +105,6 @@ def _namespaces(host: Mapping[str, Any]) -> Iterator[Finding]:
 def _mounts(inspect: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Finding]:
     for mount in inspect.get("Mounts") or ():
         kind, place = mount.get("Type"), shown(mount.get("Destination", ""))
-        if kind == "tmpfs":
-            continue
         name = shown(mount.get("Name") or mount.get("Source", ""))
         if _is_docker_socket(mount):
             yield found(
@@ -109,16 +112,19 @@ def _mounts(inspect: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[Fin
                 f"it has this host's Docker socket, {name}, at {place}",
                 "what commands this host's Docker belongs to this host: run it there anew instead of moving it",
             )
-            continue
-        what = "the volume" if kind == "volume" else f"the {shown(kind)} mount (a volume of the host's files)"
-        yield found(
-            "container.mount", f"it has {what} {name} at {place}", "volumes cannot be moved yet: run it without"
-        )
+        elif kind not in _MOUNTS:
+            yield found("container.mount", f"it has the {shown(kind)} mount {name} at {place}", "run it without")
+        elif mount.get("Propagation", "") not in _PROPAGATIONS:
+            propagation = shown(mount["Propagation"])
+            yield found("container.mount", f"mounts go through its {kind} at {place} ({propagation})", "run it without")
+    for mount in host.get("Mounts") or ():
+        more = {**(mount.get("VolumeOptions") or {}), **(mount.get("BindOptions") or {})}
+        if unknown := sorted(key for key, value in more.items() if value and key not in _MOUNT_OPTIONS):
+            place = shown(mount.get("Target", ""))
+            yield found("container.mount", f"its mount at {place} has the option {shown(unknown[0])}", "run it without")
     if host.get("VolumesFrom"):
         yield found(
-            "container.volumes-from",
-            "it uses another container's volumes",
-            "volumes cannot be moved yet: run it without",
+            "container.volumes-from", "it uses another container's volumes", "name the volumes it needs: --volume"
         )
     if host.get("Links"):
         yield found("container.links", "it has links to other containers", "use a network of its own instead of --link")

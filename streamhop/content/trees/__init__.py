@@ -8,6 +8,7 @@ Everything here blocks and belongs into threads.
 
 from .applier import TreeApplier
 from .changes import TreeChanges
+from .dirs import remove_below, remove_entry
 from .errors import (
     TreeApplyError,
     TreeDivergedError,
@@ -31,5 +32,7 @@ __all__ = [
     "TreeRefusedError",
     "TreeScanner",
     "UnsupportedTree",
+    "remove_below",
+    "remove_entry",
     "shared_mapped_files",
 ]

@@ -8,7 +8,8 @@ outside of it::
     {"o": "pagemap-1", "r": [[first_page, count, kind], ...]}
 
 ``kind`` is :data:`RAW` (the pages' bytes are in the data, in this order), :data:`ZERO` (all bytes are zero, nothing
-is in the data) or :data:`XOR` (in the data is the exclusive or of the pages' bytes and of those sent last for them).
+is in the data), :data:`XOR` (in the data is the exclusive or of the pages' bytes and of those sent last for them) or
+:data:`LIKE` (nothing is in the data: they are as those of the same indices in another object, which ``f`` names).
 """
 
 from __future__ import annotations
@@ -18,17 +19,24 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .errors import LimitError, MalformedError
-from .limits import CHUNK_RAW_BYTES_MAX, NAME_BYTES_MAX
+from .limits import CHUNK_RAW_BYTES_MAX, MIB, NAME_BYTES_MAX
 
 RAW = 0
 ZERO = 1
 XOR = 2
+LIKE = 3
+
+WITH_DATA = frozenset({RAW, XOR})
+"""Kinds whose pages have bytes in the data."""
 
 RUNS_PER_BATCH_MAX = 2048
 """The encoded map stays under half of a frame header."""
 
 ZERO_PAGES_PER_BATCH_MAX = 1 << 18
 """Zero pages cost no data: without a bound one batch could claim the whole address space."""
+
+LIKE_BYTES_PER_BATCH_MAX = 8 * MIB
+"""Pages like others cost no data either, but have to be copied."""
 
 ADDRESS_BITS_MAX = 57
 """Largest user address space there is: x86-64 with five page-table levels."""
@@ -42,7 +50,7 @@ _IMAGE_FILES_BESIDE = frozenset({"descriptors.json"})
 
 
 class PageRun(NamedTuple):
-    """``pages`` pages from page index ``first``, all of one kind (:data:`RAW`, :data:`ZERO` or :data:`XOR`)."""
+    """``pages`` pages from page index ``first``, all of one kind (:data:`RAW`, :data:`ZERO`, ...)."""
 
     first: int
     pages: int
@@ -56,8 +64,11 @@ class PageMeta:
     object_name: str
     runs: tuple[PageRun, ...]
     data_pages: int
-    """Pages that have their bytes in the data: all but zero pages."""
+    """Pages that have their bytes in the data."""
     zero_pages: int
+    like_pages: int
+    like_object: str | None
+    """The object that these are like; None if there are none."""
 
 
 def check_object_name(name: object) -> str:
@@ -88,9 +99,15 @@ def check_image_file_name(name: object) -> str:
     return name
 
 
-def encode_meta(object_name: str, runs: list[PageRun] | tuple[PageRun, ...]) -> dict[str, object]:
-    """The map that describes a batch, ready for msgpack."""
-    return {"o": object_name, "r": [list(run) for run in runs]}
+def encode_meta(
+    object_name: str, runs: list[PageRun] | tuple[PageRun, ...], like_object: str | None = None
+) -> dict[str, object]:
+    """The map that describes a batch, ready for msgpack.
+
+    :param like_object: what pages of kind :data:`LIKE` are like; None if there are none.
+    """
+    meta: dict[str, object] = {"o": object_name, "r": [list(run) for run in runs]}
+    return meta if like_object is None else {**meta, "f": like_object}
 
 
 def decode_meta(value: object, data_bytes: int, page_size: int) -> PageMeta:
@@ -107,8 +124,8 @@ def decode_meta(value: object, data_bytes: int, page_size: int) -> PageMeta:
         raise MalformedError(f"page size {page_size} is none of {PAGE_SIZES}")
     if data_bytes > CHUNK_RAW_BYTES_MAX:
         raise LimitError(f"page batch holds {data_bytes} bytes, at most {CHUNK_RAW_BYTES_MAX} allowed")
-    if not isinstance(value, dict) or value.keys() != {"o", "r"}:
-        raise MalformedError("page batch is not a map of exactly o and r")
+    if not isinstance(value, dict) or value.keys() - {"f"} != {"o", "r"}:
+        raise MalformedError("page batch is not a map of exactly o and r, or of these and f")
     object_name = check_object_name(value["o"])
     items = value["r"]
     if not isinstance(items, list) or not items:
@@ -116,13 +133,19 @@ def decode_meta(value: object, data_bytes: int, page_size: int) -> PageMeta:
     if len(items) > RUNS_PER_BATCH_MAX:
         raise LimitError(f"page batch has {len(items)} runs, at most {RUNS_PER_BATCH_MAX} allowed")
     runs = _decode_runs(items, page_limit=(1 << ADDRESS_BITS_MAX) // page_size)
-    data_pages = sum(run.pages for run in runs if run.kind != ZERO)
+    data_pages = sum(run.pages for run in runs if run.kind in WITH_DATA)
     zero_pages = sum(run.pages for run in runs if run.kind == ZERO)
+    like_pages = sum(run.pages for run in runs if run.kind == LIKE)
     if zero_pages > ZERO_PAGES_PER_BATCH_MAX:
         raise LimitError(f"page batch has {zero_pages} zero pages, at most {ZERO_PAGES_PER_BATCH_MAX} allowed")
+    if like_pages * page_size > LIKE_BYTES_PER_BATCH_MAX:
+        raise LimitError(f"page batch has {like_pages} pages like others, {LIKE_BYTES_PER_BATCH_MAX} bytes allowed")
     if data_pages * page_size != data_bytes:
         raise MalformedError(f"page batch announces {data_pages} pages of {page_size} but holds {data_bytes} bytes")
-    return PageMeta(object_name, runs, data_pages, zero_pages)
+    like_object = check_object_name(value["f"]) if "f" in value else None
+    if (like_object is None) != (like_pages == 0) or like_object == object_name:
+        raise MalformedError("page batch names another object, and has no pages like those, or the other way round")
+    return PageMeta(object_name, runs, data_pages, zero_pages, like_pages, like_object)
 
 
 def _decode_runs(items: list[object], page_limit: int) -> tuple[PageRun, ...]:
@@ -133,7 +156,7 @@ def _decode_runs(items: list[object], page_limit: int) -> tuple[PageRun, ...]:
         if not isinstance(item, list) or len(item) != 3 or any(type(number) is not int for number in item):
             raise MalformedError("run of a page batch is not three integers")
         run = PageRun(*item)
-        if run.kind not in (RAW, ZERO, XOR):
+        if run.kind not in (RAW, ZERO, XOR, LIKE):
             raise MalformedError(f"unknown kind {_shown(run.kind)} of pages")
         if run.pages < 1:
             raise MalformedError("run of a page batch has no pages")

@@ -15,7 +15,7 @@ from hopbench.inside import observed_daemon
 from hopbench.inside.floor_probe import measure
 from hopbench.inside.observed_daemon import ObservedFinal, ObservedSource, Shadow
 from streamhop.content.memory import FinalImage, PageBatch
-from streamhop_protocol.page_batches import RAW, XOR, ZERO, PageRun, encode_meta
+from streamhop_protocol.page_batches import LIKE, RAW, XOR, ZERO, PageRun, encode_meta
 
 PAGE = 4096
 
@@ -91,10 +91,20 @@ def test_a_difference_counts_as_the_page_that_it_makes(
     shadow = noted(tmp_path / "shadow", batch([PageRun(5, 2, RAW)], page("b") + page("c")))
     difference = functools.partial(np.bitwise_xor, np.frombuffer(page("c"), np.uint8))
     changed = difference(np.frombuffer(page("d"), np.uint8)).tobytes()
+    kept.unlink()  # of the dump that the fixture has
     monkeypatch.setitem(globals(), "DUMP", [batch([PageRun(5, 2, XOR)], bytes(PAGE) + changed)])
     assert measure(sent_while_frozen(tmp_path), shadow, PAGE)["changed_pages"] == 1
     assert functools.reduce(operator.or_, changed) != 0
-    assert kept.exists()
+
+
+def test_a_page_like_another_counts_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Path) -> None:
+    other = PageBatch(encode_meta("pagemap-2", [PageRun(5, 2, RAW)]), page("b") + page("x"))
+    shadow = noted(tmp_path / "shadow", batch([PageRun(5, 2, RAW)], page("b") + page("c")), other)
+    like = PageBatch(encode_meta("pagemap-1", [PageRun(5, 2, LIKE)], "pagemap-2"), b"")
+    kept.unlink()
+    monkeypatch.setitem(globals(), "DUMP", [like])
+    assert measure(sent_while_frozen(tmp_path), shadow, PAGE)["changed_pages"] == 1
+    assert measure(kept, noted(tmp_path / "later", other, like), PAGE)["changed_pages"] == 0
 
 
 def test_a_note_of_everything_leaves_nothing(kept: Path, tmp_path: Path) -> None:

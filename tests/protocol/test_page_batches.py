@@ -12,6 +12,8 @@ from streamhop_protocol.errors import LimitError, MalformedError, ProtocolError
 from streamhop_protocol.limits import CHUNK_RAW_BYTES_MAX
 from streamhop_protocol.page_batches import (
     ADDRESS_BITS_MAX,
+    LIKE,
+    LIKE_BYTES_PER_BATCH_MAX,
     RAW,
     RUNS_PER_BATCH_MAX,
     ZERO,
@@ -50,6 +52,36 @@ def test_what_is_encoded_is_decoded(runs: list[PageRun]) -> None:
     assert meta.runs == tuple(runs)
     assert meta.data_pages == raw
     assert meta.zero_pages == sum(run.pages for run in runs) - raw
+
+
+def test_pages_like_those_of_another_object_have_no_data() -> None:
+    runs = [PageRun(5, 3, LIKE), PageRun(8, 1, RAW)]
+    meta = decode_meta(unpack(pack(encode_meta("pagemap-2", runs, "pagemap-1"))), PAGE, PAGE)
+    assert meta.runs == tuple(runs)
+    assert (meta.data_pages, meta.zero_pages, meta.like_pages, meta.like_object) == (1, 0, 3, "pagemap-1")
+
+
+@pytest.mark.parametrize(
+    ("runs", "like_object"),
+    [
+        ([PageRun(5, 1, LIKE)], None),
+        ([PageRun(5, 1, LIKE)], "pagemap-2"),
+        ([PageRun(5, 1, LIKE)], "pages-1"),
+        ([PageRun(5, 1, LIKE)], "../pagemap-1"),
+        ([PageRun(5, 1, ZERO)], "pagemap-1"),
+    ],
+)
+def test_another_object_is_named_where_pages_are_like_its_own(runs: list[PageRun], like_object: str | None) -> None:
+    with pytest.raises(MalformedError):
+        decode_meta(encode_meta("pagemap-2", runs, like_object), 0, PAGE)
+
+
+@pytest.mark.parametrize("page_size", [4096, 65536])
+def test_what_a_batch_lets_copy_is_bounded(page_size: int) -> None:
+    most = LIKE_BYTES_PER_BATCH_MAX // page_size
+    assert decode_meta(encode_meta("pagemap-2", [PageRun(0, most, LIKE)], "pagemap-1"), 0, page_size).like_pages == most
+    with pytest.raises(LimitError):
+        decode_meta(encode_meta("pagemap-2", [PageRun(0, most + 1, LIKE)], "pagemap-1"), 0, page_size)
 
 
 def test_the_largest_batch_fits_a_frame_header() -> None:

@@ -1,4 +1,4 @@
-"""How each page that has to be sent is sent: whole, as a page of zeros, or as the difference to what was sent last."""
+"""How each page to send is sent: whole, as a page of zeros, as another, or as the difference to what was sent last."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from streamhop_protocol.page_batches import RAW, XOR, ZERO
+from streamhop_protocol.page_batches import LIKE, RAW, XOR, ZERO
 
 from .sent_pages import Pages, SentPages, Slots
 from .table import Verdict
@@ -30,7 +30,8 @@ def encode(
     :param slots: ascending positions of the pages inside their block.
     :param data: the pages.
     """
-    kinds = np.where(verdict.send, np.where(verdict.zero, ZERO, RAW), LEFT_OUT).astype(np.int8)
+    whole = np.where(verdict.zero, ZERO, np.where(verdict.like, LIKE, RAW))
+    kinds = np.where(verdict.send, whole, LEFT_OUT).astype(np.int8)
     candidates = np.flatnonzero((kinds == RAW) & verdict.known)
     if not len(candidates):
         return kinds, data

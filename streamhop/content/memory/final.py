@@ -154,7 +154,7 @@ class FinalImage:
             kinds, encoded = encode(self._sent, name, block.number, slots, verdict, data)
             note_sent(self._sent, name, block.number, slots, verdict, data, keep=False)
             self.stats.count(verdict, kinds)
-            yield from builder.add(name, indices, kinds, encoded)
+            yield from builder.add(name, indices, kinds, encoded, verdict.like_object)
 
 
 class _Object:

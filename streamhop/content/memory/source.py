@@ -173,7 +173,7 @@ class MemorySource:
         kinds, encoded = encode(self._sent, object_name, number, slots, verdict, data)
         note_sent(self._sent, object_name, number, slots, verdict, data, keep=self.keeps_sent)
         stats.count(verdict, kinds)
-        yield from self._builder.add(object_name, indices, kinds, encoded)
+        yield from self._builder.add(object_name, indices, kinds, encoded, verdict.like_object)
 
     def _read(self, content_fd: int, indices: PageIndices) -> PageIndices:
         """Read pages into the buffer, one after the other; returns those that could be read."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamhop_protocol.page_batches import XOR, ZERO
+from streamhop_protocol.page_batches import LIKE, XOR, ZERO
 
 from .encoding import Kinds
 from .table import Verdict
@@ -35,6 +35,9 @@ class RoundStats:
     difference_pages: int = 0
     """Of those sent, the ones that went as the difference to what was sent before."""
 
+    like_pages: int = 0
+    """Of those sent, the ones that another process has too, for which that one was named."""
+
     def count(self, verdict: Verdict, kinds: Kinds) -> None:
         """Add the pages of one visit, and how they were sent."""
         self.changed_pages += verdict.changed
@@ -43,3 +46,4 @@ class RoundStats:
         self.sent_pages += int(verdict.send.sum())
         self.zero_pages += int((kinds == ZERO).sum())
         self.difference_pages += int((kinds == XOR).sum())
+        self.like_pages += int((kinds == LIKE).sum())

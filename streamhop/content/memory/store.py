@@ -16,7 +16,16 @@ import xxhash
 
 from streamhop_protocol.errors import LimitError, MalformedError, UnexpectedError
 from streamhop_protocol.held_pages import PAGES_PER_CHUNK_MAX, encode_held
-from streamhop_protocol.page_batches import PAGE_SIZES, XOR, ZERO, PageRun, check_image_file_name, decode_meta
+from streamhop_protocol.page_batches import (
+    LIKE,
+    PAGE_SIZES,
+    WITH_DATA,
+    XOR,
+    ZERO,
+    PageRun,
+    check_image_file_name,
+    decode_meta,
+)
 
 from .assemble import ImageBuilder, StoredObject, hash_block, place_process_images
 from .image_digest import BLOCK_PAGES
@@ -103,7 +112,8 @@ class PageStore:
         :param data: its raw pages.
         :raises MalformedError: the description is none, or does not fit the data.
         :raises LimitError: more than the store may hold, on disk or in memory.
-        :raises UnexpectedError: the image is being assembled or was; a difference to what is not held.
+        :raises UnexpectedError: the image is being assembled or was; a difference to what is not held, or a page
+            like one that is not.
         :raises OSError: it cannot be written or read.
         """
         batch = decode_meta(meta, len(data), self._page_size)
@@ -112,12 +122,14 @@ class PageStore:
             self._check_open()
             stored = self._object(batch.object_name)
             for run in batch.runs:
-                size = 0 if run.kind == ZERO else run.pages * self._page_size
+                size = run.pages * self._page_size if run.kind in WITH_DATA else 0
                 content, rest = rest[:size], rest[size:]
                 if run.kind == ZERO:
                     self._clear(stored, run)
                 elif run.kind == XOR:
                     self._write(stored, run, self._changed(stored, run, content))
+                elif run.kind == LIKE:
+                    self._write(stored, run, self._held(self._objects.get(batch.like_object or ""), run))
                 else:
                     self._write(stored, run, content)
 
@@ -251,18 +263,23 @@ class PageStore:
 
     def _changed(self, stored: StoredObject, run: PageRun, difference: memoryview) -> memoryview:
         """What pages become by a difference to what is held of them."""
-        before = memoryview(bytearray(len(difference)))
-        filled = 0
-        for number, first, count in stored.cut(run.first, run.pages):
-            segment = stored.segments.get(number)
-            if segment is None or segment.held.first_missing(first, count) is not None:
-                raise UnexpectedError("a difference to a page that never arrived")
-            size = count * self._page_size
-            self._files.read(segment, first, before[filled : filled + size])
-            filled += size
+        before = self._held(stored, run)
         pages = np.frombuffer(before, dtype=np.uint64)
         np.bitwise_xor(pages, np.frombuffer(difference, dtype=np.uint64), out=pages)
         return before
+
+    def _held(self, stored: StoredObject | None, run: PageRun) -> memoryview:
+        """What is held of an object at the places of a run."""
+        content = memoryview(bytearray(run.pages * self._page_size))
+        filled = 0
+        for number, first, count in stored.cut(run.first, run.pages) if stored is not None else [(0, 0, 0)]:
+            segment = stored.segments.get(number) if stored is not None else None
+            if segment is None or segment.held.first_missing(first, count) is not None:
+                raise UnexpectedError("a difference to, or a reference to, a page that never arrived")
+            size = count * self._page_size
+            self._files.read(segment, first, content[filled : filled + size])
+            filled += size
+        return content
 
     def _clear(self, stored: StoredObject, run: PageRun) -> None:
         for segment, first, count in self._pieces(stored, run):

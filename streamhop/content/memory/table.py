@@ -21,8 +21,12 @@ GRANULE_PAGES = BLOCK_PAGES
 entry), large enough that the cost of a visit is hidden behind the hashing of its pages (about 18 bytes a page where
 memory is dense)."""
 
-_ENTRY_BYTES = GRANULE_PAGES * 17 + 600
+_ENTRY_BYTES = GRANULE_PAGES * 17 + 700
 """Hashes, counters, a digest and the objects around them."""
+
+LIKE_OBJECTS_MAX = 4
+"""Other objects that are looked at for the same pages at the same place: a process that was forked has those of its
+parent, and the first to be seen there is most likely that."""
 
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -59,6 +63,9 @@ class Verdict:
     """Of these, pages never sent."""
     deferred: int
     """Of these, pages left for the final stage because they change all the time."""
+    like: Mask
+    """Pages to send of which the target holds the content at the same place in ``like_object``."""
+    like_object: str | None
 
 
 class PageHasher:
@@ -88,6 +95,8 @@ class SentTable:
         self._defer_after = defer_after
         self._entries_max = bytes_max // _ENTRY_BYTES
         self._granules: dict[tuple[str, int], _Granule] = {}
+        self._objects_at: dict[int, tuple[str, ...]] = {}
+        """By granule: objects that have one there, the first few."""
 
     @property
     def size_bytes(self) -> int:
@@ -105,9 +114,9 @@ class SentTable:
             count = min(GRANULE_PAGES - slot, len(hashes))
             granule = self._granules.get((object_name, number))
             if granule is None:
-                if len(self._granules) >= self._entries_max:
+                granule = self._new_granule(object_name, number)
+                if granule is None:
                     return
-                granule = self._granules[object_name, number] = _Granule()
             granule.sent[slot : slot + count] = hashes[:count]
             granule.whole = None
             first, hashes = first + count, hashes[count:]
@@ -121,9 +130,9 @@ class SentTable:
         """
         granule = self._granules.get((object_name, number))
         if granule is None:
-            if len(self._granules) >= self._entries_max:
+            granule = self._new_granule(object_name, number)
+            if granule is None:
                 return None
-            granule = self._granules[object_name, number] = _Granule()
         hashes = self._hasher.hashes(data)
         differs = _unequal(granule.sent[slots], hashes)
         if not differs.any():
@@ -132,12 +141,35 @@ class SentTable:
             if granule.whole is None:
                 granule.whole = _which(slots), block_digest(data)
             return None
-        verdict = self._judge(granule, slots, hashes, differs)
+        verdict = self._judge(object_name, number, granule, slots, hashes, differs)
         # So that the dump, of which this digest is taken anyway, need not be looked at page by page.
         granule.whole = None if verdict.deferred else (_which(slots), block_digest(data))
         return verdict
 
-    def _judge(self, granule: _Granule, slots: Slots, hashes: Hashes, differs: Mask) -> Verdict:
+    def _new_granule(self, object_name: str, number: int) -> _Granule | None:
+        """None if there is no room for one."""
+        if len(self._granules) >= self._entries_max:
+            return None
+        granule = self._granules[object_name, number] = _Granule()
+        objects = self._objects_at.get(number, ())
+        if len(objects) < LIKE_OBJECTS_MAX:
+            self._objects_at[number] = (*objects, object_name)
+        return granule
+
+    def _like(self, object_name: str, number: int, slots: Slots, hashes: Hashes, send: Mask) -> tuple[Mask, str | None]:
+        """Pages to send that the target holds at the same place in another object, and in which."""
+        best, best_name = np.zeros_like(send), None
+        for name in self._objects_at.get(number, ()):
+            other = self._granules[name, number]
+            if name != object_name:
+                like = send & ~_unequal(other.sent[slots], hashes)
+                if like.sum() > best.sum():
+                    best, best_name = like, name
+        return best, best_name
+
+    def _judge(
+        self, object_name: str, number: int, granule: _Granule, slots: Slots, hashes: Hashes, differs: Mask
+    ) -> Verdict:
         known = _held(granule.sent[slots])
         # A page counts as still changing only if it differs from its last sight, not just from what was sent
         moving = differs & known
@@ -151,6 +183,7 @@ class SentTable:
         put_off = moving & (streaks >= self._defer_after) if self._defer_after else np.zeros_like(moving)
         self._note_seen(granule, slots, hashes, put_off)
         send = differs & ~put_off
+        like, like_object = self._like(object_name, number, slots, hashes, send)
         granule.sent[slots[send]] = hashes[send]
         return Verdict(
             send=send,
@@ -159,6 +192,8 @@ class SentTable:
             changed=int(differs.sum()),
             new=int((differs & ~known).sum()),
             deferred=int(put_off.sum()),
+            like=like,
+            like_object=like_object,
         )
 
     @staticmethod
@@ -194,6 +229,7 @@ class SentTable:
             known = _held(sent)
             granule.sent[slots[differs]] = 0
             granule.whole = None
+        like, like_object = self._like(object_name, number, slots, hashes, differs)
         return Verdict(
             send=differs,
             zero=(hashes == self._hasher.zero).all(axis=1),
@@ -201,6 +237,8 @@ class SentTable:
             changed=int(differs.sum()),
             new=int((differs & ~known).sum()),
             deferred=0,
+            like=like,
+            like_object=like_object,
         )
 
 

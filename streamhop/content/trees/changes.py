@@ -37,7 +37,7 @@ CHUNK_BYTES_MAX = 256 * 1024
 """Of one item of :meth:`TreeChanges.chunks`."""
 
 HASHES_BYTES_MAX = 64 * 1024 * 1024
-"""Of the block hashes one scanner keeps: enough for 256 GiB of files. A file beyond is sent whole when it changes."""
+"""Of the block hashes one scanner keeps: enough for 32 GiB of files. A file beyond is sent whole when it changes."""
 
 _PIN_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOATIME | os.O_CLOEXEC
@@ -120,6 +120,8 @@ class TreeChanges:
         self._commit()
 
     def _pieces(self) -> Iterator[bytes | memoryview]:
+        for meanwhile, path in self._plan.moved:
+            yield encode_link(meanwhile, path)
         for path in self._plan.removals:
             yield encode_remove(path)
         for item in self._plan.entries:
@@ -132,6 +134,8 @@ class TreeChanges:
                     yield encode_remove(path)
         for names in self._plan.linked:
             yield from self._names(names)
+        for meanwhile, _ in self._plan.moved:
+            yield encode_remove(meanwhile)
         for directory in self._plan.directories:
             yield self._directory(directory)
 
@@ -152,6 +156,8 @@ class TreeChanges:
     def _names(self, names: Sequence[PlannedEntry]) -> Iterator[bytes | memoryview]:
         """One file with all its names; the first may be at the target already."""
         first = names[0]
+        if first.moved_from is not None:
+            yield encode_link(first.path, first.moved_from)
         if first.is_regular:
             node = yield from self._regular(first)
         else:

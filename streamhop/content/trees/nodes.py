@@ -42,6 +42,11 @@ def same_inode(one: bytes, other: bytes) -> bool:
     return one[_IDENTITY] == other[_IDENTITY]
 
 
+def inode_of(signature: bytes) -> int:
+    """The inode number in a signature."""
+    return int(_SIGNATURE.unpack(signature)[0])
+
+
 class Node:
     """One entry as the target holds it.
 

@@ -38,6 +38,10 @@ class PlannedEntry:
     siblings: dict[str, Node]
     """Where the entry's node goes, in the baseline being built."""
     parent: PlannedDirectory
+    reuses: bool = False
+    """``before`` is of another file at the target, which nothing else needs: see :mod:`.reuse`."""
+    moved_from: bytes | None = None
+    """The name, of :attr:`Plan.moved`, under which the target keeps that file until then; None: it is at ``path``."""
 
     @property
     def is_regular(self) -> bool:
@@ -46,10 +50,10 @@ class PlannedEntry:
 
     @property
     def updatable(self) -> Node | None:
-        """The node of the same regular file at the target, which can be brought up to date in place."""
-        if self.is_regular and self.before is not None and same_inode(self.before.signature, self.signature):
-            return self.before
-        return None
+        """The node of a regular file at the target that can be brought up to date in place."""
+        if not self.is_regular or self.before is None:
+            return None
+        return self.before if self.reuses or same_inode(self.before.signature, self.signature) else None
 
     @property
     def unchanged(self) -> bool:
@@ -65,8 +69,10 @@ class PlannedEntry:
 class Plan:
     """Everything one round sends, in this order."""
 
+    moved: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Files to be kept, each the name that it gets meanwhile and the one that it has. First, before names go."""
     removals: list[bytes] = field(default_factory=list)
-    """Names that are no more. First, so that the target has room for what comes."""
+    """Names that are no more. Early, so that the target has room for what comes."""
     entries: list[PlannedDirectory | PlannedEntry | bytes] = field(default_factory=list)
     """New directories before what is in them, files with one name, paths that became whiteouts."""
     linked: list[Sequence[PlannedEntry]] = field(default_factory=list)

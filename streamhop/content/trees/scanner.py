@@ -16,6 +16,7 @@ from .errors import UnsupportedTree
 from .metadata import EntryXattrs, entry_reference, read_xattrs
 from .nodes import WHITEOUT, Node, Recheck, same_inode, signature
 from .plan import Plan, PlannedDirectory, PlannedEntry
+from .reuse import reuse_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,6 +120,8 @@ class _Walk:
         node = self._directory(root, b"", 0, before, parent=None)
         for entries in self._linked.values():
             self._plan_linked(entries)
+        if before is not None and reuse_files(self.plan, before, node):
+            self._known_directories[0][0].touched = True  # the names meanwhile are in the root
         self.plan.directories = [planned for planned, changed in self._known_directories if changed or planned.touched]
         return node
 

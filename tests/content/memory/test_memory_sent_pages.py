@@ -124,7 +124,16 @@ def test_a_small_change_is_a_difference_and_a_large_one_is_not(sent: SentPages) 
     little = page(1)[:8] + b"x" + page(1)[9:]
     much = page(1)[: PAGE // 2] + page(2)[PAGE // 2 :]
     everything = np.ones(3, dtype=np.bool_)
-    verdict = Verdict(send=everything, zero=~everything, known=everything, changed=3, new=0, deferred=0)
+    verdict = Verdict(
+        send=everything,
+        zero=~everything,
+        known=everything,
+        changed=3,
+        new=0,
+        deferred=0,
+        like=~everything,
+        like_object=None,
+    )
     kinds, data = encode(sent, "pagemap-1", 0, slots(0, 1, 2), verdict, memoryview(little + much + page(1)))
     assert kinds.tolist() == [XOR, RAW, XOR]
     assert bytes(data[PAGE : 2 * PAGE]) == much

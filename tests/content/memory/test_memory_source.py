@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pytest
 from memory_support import PAGE, ZERO_PAGE, page
 
-from streamhop.content.memory import MemorySource, PageBatch
-from streamhop_protocol.page_batches import XOR, ZERO, decode_meta
+from streamhop.content.memory import MemorySource, PageBatch, PageStore
+from streamhop_protocol.page_batches import LIKE, WITH_DATA, XOR, ZERO, decode_meta
 
 pytestmark = pytest.mark.root
 
@@ -82,7 +82,10 @@ def unpack(batches: list[PageBatch], before: Held | None = None) -> Held:
             for index in range(first, first + pages):
                 key = (meta.object_name, index)
                 found[key] = ZERO_PAGE if kind == ZERO else batch.data[at : at + PAGE]
-                at += 0 if kind == ZERO else PAGE
+                at += PAGE if kind in WITH_DATA else 0
+                if kind == LIKE:
+                    assert meta.like_object is not None
+                    found[key] = {**(before or {}), **found}[meta.like_object, index]
                 if kind == XOR:
                     assert before is not None
                     found[key] = bytes(new ^ old for new, old in zip(found[key], before[key], strict=True))
@@ -183,6 +186,7 @@ def test_a_mapping_shared_by_two_processes_is_sent_once(victim: Victim) -> None:
     held = unpack(batches)
     _, index = victim.private("anonymous", 1)
     assert held["pagemap-17", index] == held["pagemap-18", index] == page(2)
+    assert sum(len(batch.data) for batch in batches if batch.meta["o"] == "pagemap-18") < 20 * PAGE
 
 
 def test_a_process_that_is_gone_is_left_out(victim: Victim, tmp_path: Path) -> None:
@@ -217,3 +221,18 @@ def test_descriptors_are_closed_also_when_a_round_is_cut_short(victim: Victim) -
     rounds.close()  # type: ignore[attr-defined]
     list(source().round([victim.ref]))
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_forked_process_costs_what_it_has_changed(victim: Victim, tmp_path: Path) -> None:
+    reader = source()
+    store = PageStore(tmp_path / "store", PAGE, quota_bytes=1 << 30)
+    for batch in reader.round([victim.ref]):
+        store.apply(batch.meta, batch.data)
+    # What is read of the same process under another number is what a child of it would have.
+    victim.say("poke", "anonymous", 10, 7777)
+    batches = list(reader.round([Ref(victim.process.pid, 18)]))
+    assert reader.last_round.like_pages > 0.9 * (reader.last_round.sent_pages - reader.last_round.zero_pages)
+    for batch in batches:
+        store.apply(batch.meta, batch.data)
+    held = unpack(batches, unpack(list(source().round([victim.ref]))))
+    assert held["pagemap-18", victim.private("anonymous", 10)[1]] == page(7777)

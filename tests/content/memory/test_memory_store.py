@@ -18,7 +18,7 @@ from streamhop.content.memory.page_set import GRANULE_PAGES
 from streamhop.content.memory.sparse_files import SEGMENT_BYTES
 from streamhop_protocol.errors import IntegrityError, LimitError, MalformedError, ProtocolError, UnexpectedError
 from streamhop_protocol.held_pages import HASH_BYTES, decode_held
-from streamhop_protocol.page_batches import RAW, XOR, ZERO, ZERO_PAGES_PER_BATCH_MAX, PageRun, encode_meta
+from streamhop_protocol.page_batches import LIKE, RAW, XOR, ZERO, ZERO_PAGES_PER_BATCH_MAX, PageRun, encode_meta
 
 SEGMENT_PAGES = SEGMENT_BYTES // PAGE
 QUOTA_BYTES = 1 << 24
@@ -122,6 +122,45 @@ def test_a_difference_to_a_page_that_never_arrived(store: PageStore, first: int)
     put(store, {LOW: page(1)})
     with pytest.raises(UnexpectedError, match="never arrived"):
         store.apply(encode_meta("pagemap-1", [PageRun(first, 1, XOR)]), page(1))
+
+
+def test_a_page_like_another_stays_what_it_was_then(store: PageStore, tmp_path: Path) -> None:
+    put(store, {LOW: page(1), LOW + 1: ZERO_PAGE, LOW + 2: page(3)})
+    put(store, {LOW + 2: page(9)}, "pagemap-2")
+    store.apply(encode_meta("pagemap-2", [PageRun(LOW, 3, LIKE)], "pagemap-1"), b"")
+    put(store, {LOW: page(4)})
+    while store.hash_ahead():
+        pass
+    store.apply(encode_meta("pagemap-1", [PageRun(LOW + 1, 1, LIKE), PageRun(LOW + 2, 1, RAW)], "pagemap-2"), page(5))
+    objects: dict[str, Pages] = {
+        "pagemap-1": {LOW: page(4), LOW + 1: ZERO_PAGE, LOW + 2: page(5)},
+        "pagemap-2": {LOW: page(1), LOW + 1: ZERO_PAGE, LOW + 2: page(3)},
+    }
+    digest = assemble(store, tmp_path, objects, {})
+    for name, pages in objects.items():
+        assert read_as_criu(tmp_path / "image", name) == pages
+    assert digest == digest_of(tmp_path / "dump")
+
+
+@pytest.mark.parametrize(("name", "first"), [("pagemap-1", LOW + 1), ("pagemap-1", STACK), ("pagemap-3", LOW)])
+def test_a_page_like_one_that_never_arrived(store: PageStore, name: str, first: int) -> None:
+    put(store, {LOW: page(1)})
+    with pytest.raises(UnexpectedError, match="never arrived"):
+        store.apply(encode_meta("pagemap-2", [PageRun(first, 1, LIKE)], name), b"")
+
+
+def test_two_pages_cannot_be_like_each_other(store: PageStore) -> None:
+    with pytest.raises(UnexpectedError, match="never arrived"):
+        store.apply(encode_meta("pagemap-2", [PageRun(LOW, 1, LIKE)], "pagemap-1"), b"")
+    with pytest.raises(UnexpectedError, match="never arrived"):
+        store.apply(encode_meta("pagemap-1", [PageRun(LOW, 1, LIKE)], "pagemap-2"), b"")
+
+
+def test_pages_like_others_take_room(tmp_path: Path) -> None:
+    store = PageStore(tmp_path / "small", PAGE, quota_bytes=3 * PAGE)
+    put(store, {LOW: page(1), LOW + 1: page(2)})
+    with pytest.raises(LimitError, match="bytes of memory"):
+        store.apply(encode_meta("pagemap-2", [PageRun(LOW, 2, LIKE)], "pagemap-1"), b"")
 
 
 @given(st.data())

@@ -176,6 +176,18 @@ def test_layers_that_depend_on_lower_names_are_unsupported(
             list(scanner_of(source).scan().chunks())
 
 
+@pytest.mark.parametrize("name", ["etc/large.1", "moved/large"])
+def test_a_renamed_file_is_not_sent_again(merged: tuple[Path, Path], name: str) -> None:
+    source, target = merged
+    (source / "etc/large").write_bytes(os.urandom(1 << 20))
+    scanner = scanner_of(source)
+    assert apply_round(scanner, target) > 1 << 20
+    (source / "moved").mkdir()
+    (source / "etc/large").rename(source / name)
+    assert apply_round(scanner, target) < 32 << 10
+    assert snapshot(target) == snapshot(source)
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=HISTORY, seed=st.integers(0, 1000))
 def test_any_history_of_a_layer_arrives(

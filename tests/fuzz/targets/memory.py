@@ -12,7 +12,7 @@ from streamhop.content.memory.criu_mm import ranges_without_parent
 from streamhop.content.memory.criu_pagemap import PRESENT, PagemapEntry, encode_pagemap, entries
 from streamhop.content.memory.protobuf import fields, varint
 from streamhop_protocol.errors import MalformedError
-from streamhop_protocol.page_batches import PAGE_SIZES, RAW, XOR, ZERO, PageRun, decode_meta, encode_meta
+from streamhop_protocol.page_batches import LIKE, PAGE_SIZES, RAW, XOR, ZERO, PageRun, decode_meta, encode_meta
 from streamhop_protocol.wirepack import pack, unpack
 
 PAGE = 4096
@@ -95,6 +95,10 @@ def _image_seeds() -> Iterator[bytes]:
     held[0:0] = [[encode_meta("pagemap-1", [PageRun(16, 1, RAW), PageRun(17, 1, ZERO)]), 1]]
     held += [[encode_meta("pagemap-1", [PageRun(16, 2, XOR)]), 2]]
     yield image_case(held, {"pagemap-1.img": pagemap})
+    held += [[encode_meta("pagemap-2", [PageRun(16, 3, LIKE)], "pagemap-1"), 0]]
+    yield image_case(
+        held, {"pagemap-1.img": pagemap, "pagemap-2.img": encode_pagemap(2, [PagemapEntry(16, 3, PRESENT)], PAGE)}
+    )
     mm = mm_image((16 * PAGE, 18 * PAGE, HUGE), (41 * PAGE, 43 * PAGE, HUGE))
     yield image_case(held, {"pagemap-1.img": pagemap, "mm-1.img": mm})
 

@@ -30,15 +30,22 @@ def measure(final: Path, shadow: Path, page_bytes: int) -> dict[str, int]:
     with final.open("rb") as kept:
         for meta, data in msgpack.Unpacker(kept, max_buffer_size=0):
             described = decode_meta(meta, len(data), page_bytes)
-            sent = shadow / described.object_name
             rest = memoryview(data)
-            with (sent if sent.exists() else Path(os.devnull)).open("rb") as before:
+            with (
+                _sent(shadow, described.object_name).open("rb") as before,
+                _sent(shadow, described.like_object or described.object_name).open("rb") as like,
+            ):
                 for run in described.runs:
-                    now, rest = content_of(run, rest, before.fileno(), page_bytes)
+                    now, rest = content_of(run, rest, before.fileno(), like.fileno(), page_bytes)
                     then = os.pread(before.fileno(), len(now), run.first * page_bytes)
                     then += bytes(len(now) - len(then))
                     size.add(changed_pages(now, memoryview(then), page_bytes))
     return {"changed_pages": size.pages, "zstd_bytes": size.finish()}
+
+
+def _sent(shadow: Path, object_name: str) -> Path:
+    path = shadow / object_name
+    return path if path.exists() else Path(os.devnull)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from streamhop.cli import main as streamhop
 from streamhop.content.memory import FinalImage
 from streamhop.content.memory.batching import PageBatch
 from streamhop.content.memory.source import MemorySource, ProcessLike
-from streamhop_protocol.page_batches import XOR, ZERO, PageRun, decode_meta
+from streamhop_protocol.page_batches import LIKE, XOR, ZERO, PageRun, decode_meta
 
 SHADOW = Path("/run/hopbench/shadow")
 FINAL = Path("/run/hopbench/final")
@@ -46,14 +46,18 @@ class Shadow:
         :raises OSError: no room.
         """
         described = decode_meta(batch.meta, len(batch.data), self._page_bytes)
-        descriptor = self._files.get(described.object_name)
-        if descriptor is None:
-            path = self._directory / described.object_name
-            descriptor = self._files[described.object_name] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        descriptor = self._file(described.object_name)
+        like = self._file(described.like_object) if described.like_object is not None else descriptor
         rest = memoryview(batch.data)
         for run in described.runs:
-            content, rest = content_of(run, rest, descriptor, self._page_bytes)
+            content, rest = content_of(run, rest, descriptor, like, self._page_bytes)
             os.pwrite(descriptor, content, run.first * self._page_bytes)
+
+    def _file(self, object_name: str) -> int:
+        if object_name not in self._files:
+            path = self._directory / object_name
+            self._files[object_name] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        return self._files[object_name]
 
     def close(self) -> None:
         """Close the files."""
@@ -61,12 +65,17 @@ class Shadow:
             os.close(self._files.popitem()[1])
 
 
-def content_of(run: PageRun, data: memoryview, before: int, page_bytes: int) -> tuple[memoryview, memoryview]:
+def content_of(
+    run: PageRun, data: memoryview, before: int, like: int, page_bytes: int
+) -> tuple[memoryview, memoryview]:
     """The pages of a run, and what comes behind them in ``data``.
 
     :param before: file of what was last sent of the object, each page at its index.
+    :param like: the same of the object that pages of the batch are like.
     """
     size = run.pages * page_bytes
+    if run.kind == LIKE:
+        return memoryview(os.pread(like, size, run.first * page_bytes).ljust(size, b"\0")), data
     if run.kind == ZERO:
         return memoryview(bytes(size)), data
     content, rest = data[:size], data[size:]

@@ -86,7 +86,7 @@ def run_manifest(data: bytes) -> None:
         for refusal in network_refusals(network):
             assert refusal.reason.isprintable(), "a terminal would obey this"
         json.dumps(network.body({"streamhop.move": "m"})).encode()
-    granted = {mount.destination for mount in mounts_of(found.request.body)} | {"/dev/shm"}  # noqa: S108
+    granted = {mount.destination for mount in mounts_of(found.request.body)} | {"/dev/shm"}
     assert {tree.removeprefix("mount:") for tree in found.trees} <= granted | {"rootfs"}, "a tree of no mount"
     _judge(found.request)
     assert Manifest.from_wire(unpack(pack(found.to_wire()))) == found

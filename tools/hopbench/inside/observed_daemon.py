@@ -8,9 +8,10 @@ is.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import msgpack
@@ -90,12 +91,13 @@ class ObservedFinal(FinalImage):
 
     kept: Sequence[PageBatch] = ()
 
-    def take(self, connection: socket.socket) -> Iterator[PageBatch]:
+    def take(self, connection: socket.socket) -> Generator[PageBatch, None, None]:
         """As the image's own."""
         self.kept = kept = list[PageBatch]()
-        for batch in super().take(connection):
-            kept.append(batch)
-            yield batch
+        with contextlib.closing(super().take(connection)) as batches:
+            for batch in batches:
+                kept.append(batch)
+                yield batch
 
     def write(self, path: Path) -> None:
         """Write down what was kept.

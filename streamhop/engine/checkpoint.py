@@ -172,7 +172,7 @@ class Checkpoint:
         return self._ending.result()[0]
 
     async def _break_off(self) -> None:
-        """End a dump that takes too long, in order if possible: a CRIU that cannot send its pages gives up by itself."""
+        """End a dump that takes too long, in order if possible: a CRIU that cannot send its pages gives up."""
         with contextlib.suppress(OSError):  # nobody is there any more
             self.pages.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(asyncio.CancelledError):

@@ -306,7 +306,7 @@ end
 local ESCAPES = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
 
 local function quoted(s)
-    return '"' .. s:gsub('[%z\1-\31"\\\127]', function(c)
+    return '"' .. s:gsub('[%c"\\]', function(c)
         return ESCAPES[c] or string.format("\\u%04x", c:byte())
     end) .. '"'
 end

@@ -312,3 +312,13 @@ def test_pairing_is_shown(tmp_path: Path) -> None:
     assert json.loads(shown[2].fields["pair.addresses"]) == ["10.0.0.1:4711"]
     assert shown[3].fields["pair.error"] == "the token has expired"
     assert [each.fields.get("violation") for each in shown] == [None, None, None, None, "limit"]
+
+
+def test_ports_are_a_preference(tmp_path: Path) -> None:
+    """Where the preamble does not tell: somebody who does not speak the protocol is shown on the ports alone."""
+    capture = Capture()
+    for at, port in enumerate((4711, 20000)):
+        TcpConnection(capture, 30000 + at, server_port=port).send("dialer", b"GET / HTTP/1.1\r\n\r\n")
+    path = capture.write(tmp_path / "ports.pcap")
+    assert [each.connection for each in dissect(path, tmp_path)] == [0]
+    assert [each.connection for each in dissect(path, tmp_path, "-o", "streamhop.ports:20000")] == [1]

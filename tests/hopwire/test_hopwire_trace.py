@@ -218,6 +218,7 @@ FRAME = {"connection": 1, "type": "PING", "stream": 0, "header": 8, "payload": 0
         (b"{\n", "line 1: not JSON"),
         (b"[" * 100_000 + b"\n", "line 1: not JSON"),
         (HEAD + b"1\n", "line 2: not an object"),
+        (HEAD + b'{"time":1,"name":"x","data":{"x":' + b"[" * 400 + b"]" * 400 + b"}}\n", "nested deeper than 32"),
         (HEAD + b"{}\n", "without name or data"),
         (HEAD + line("x", None), "without a time"),
         (HEAD + line("x", -1), "a time that cannot be"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -100,7 +101,18 @@ def _writer(path: Path | None, bytes_max: int, *, payload: bool) -> Iterator[Flo
         try:
             yield writer
         finally:
-            writer.close()
+            _close(path, file, writer)
+
+
+def _close(path: Path, file: BinaryIO, writer: FlowWriter) -> None:
+    """Say that the file is complete, if there is room for that."""
+    try:
+        writer.close()
+        file.close()
+    except OSError as error:
+        _remark(f"{path} is not complete: {error.strerror or error}")
+        with contextlib.suppress(OSError):
+            file.close()
 
 
 def _new_file(path: Path) -> BinaryIO:

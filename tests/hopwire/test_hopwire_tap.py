@@ -233,7 +233,7 @@ async def test_a_full_disk_ends_the_recording_and_not_the_session() -> None:
 
 
 def test_a_file_that_cannot_be_completed_is_told_as_that(capsys: pytest.CaptureFixture[str]) -> None:
-    file = Path("/dev/full").open("wb")
+    file = Path("/dev/full").open("wb")  # noqa: SIM115 - how it is closed is what is tested
     _close(Path("x.flow"), file, FlowWriter(file, About("tap", 0, payload=False)))
     assert file.closed
     assert capsys.readouterr().err == "hopwire: x.flow is not complete: No space left on device\n"

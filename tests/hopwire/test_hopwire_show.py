@@ -54,7 +54,7 @@ def test_a_move_in_figures() -> None:
         ("final", 4096),
     ]
     assert rounds_of(session)[0].tree_wire_bytes == streams[5].wire_bytes
-    moments = moments_of(session, {})
+    moments = moments_of(session)
     assert moments.frozen_ns == streams[9].began_ns
     assert moments.frozen_s == pytest.approx(0.007)
     assert [milestone.name for milestone in session.milestones][-3:] == ["FINISH", "QUERY", "STATE"]

@@ -144,7 +144,7 @@ async def test_a_trace_is_summed_up_as_a_recording_is() -> None:
     frozen_ns = moments_of(session, analysis.frozen).frozen_ns
     assert frozen_ns == analysis.frozen[MOVE.hex()]
     assert frozen_ns > streamed.began_ns
-    assert moments_of(session, {}).frozen_ns == streamed.began_ns
+    assert moments_of(session).frozen_ns == streamed.began_ns
 
 
 async def test_a_peer_that_breaks_the_protocol_is_in_the_trace() -> None:

@@ -118,7 +118,7 @@ def test_a_move_recorded_three_ways_is_the_same_sequence_of_frames(
     assert session.faults == []
     rounds = [each for each in rounds_of(session) if each.name != "final"]
     assert len(rounds) >= len(moved.report["rounds"])
-    frozen_s = moments_of(session, {}).frozen_s
+    frozen_s = moments_of(session).frozen_s
     assert frozen_s is not None
     assert 0 < frozen_s < moved.report["downtime_s"] + 0.5
     notes = {event.name for event in trace_of(traces[0]) if isinstance(event, NoteSeen)}

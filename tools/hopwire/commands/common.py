@@ -13,7 +13,6 @@ import click
 
 from hopwire.errors import FilterError, WireError
 from hopwire.filtering import Filter, compile_filter
-from streamhop.config import Address, ConfigError, parse_address
 
 P = ParamSpec("P")
 
@@ -43,21 +42,6 @@ class FilterParameter(click.ParamType[Filter]):
 def colours(text: str, what: str) -> str:
     """A painter for terminals; see :data:`hopwire.dumping.lines.Painter`."""
     return click.style(text, **_STYLES[what])  # type: ignore[arg-type]  # click's keywords are many
-
-
-class AddressParameter(click.ParamType[Address]):
-    """HOST[:PORT]."""
-
-    name = "host:port"
-
-    def convert(self, value: str | Address, param: click.Parameter | None, ctx: click.Context | None) -> Address:
-        """Parse it."""
-        if isinstance(value, Address):
-            return value
-        try:
-            return parse_address(value)
-        except ConfigError as error:
-            self.fail(str(error), param, ctx)
 
 
 def discard_output() -> None:

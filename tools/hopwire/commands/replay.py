@@ -17,8 +17,9 @@ from hopwire.filtering import Filter, compile_filter
 from hopwire.recordings import open_recording
 from streamhop.config import Address
 
+from .addresses import AddressParameter
 from .against import print_outcome, target_options, tls_of
-from .common import AddressParameter, FilterParameter, expected_errors
+from .common import FilterParameter, expected_errors
 
 _FAULTS = [fault.value for fault in Fault]
 

@@ -14,8 +14,9 @@ from hopwire.attack.sending import Sending
 from hopwire.errors import WireError
 from streamhop.config import Address
 
+from .addresses import AddressParameter
 from .against import print_outcome, target_options, tls_of
-from .common import AddressParameter, expected_errors
+from .common import expected_errors
 
 _STEPS = "\n".join(str(scripts.__doc__).splitlines()[2:])
 

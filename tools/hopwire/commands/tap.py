@@ -24,7 +24,8 @@ from hopwire.tapping.identities import Contexts, contexts
 from hopwire.tapping.relay import Tap
 from streamhop.config import Address
 
-from .common import AddressParameter, FilterParameter, colours, discard_output, expected_errors
+from .addresses import AddressParameter
+from .common import FilterParameter, colours, discard_output, expected_errors
 from .writing import flow_file, remark
 
 FILE_BYTES_MIN = 64 * 1024

@@ -25,6 +25,10 @@ Painter = Callable[[str, str], str]
 _INDENT = " " * 14
 
 
+_FLAGS = ("  ", "R ", "M ", "RM")
+"""By the two bits that mean something: FLAG_REQUIRED is 1, FLAG_MORE is 2."""
+
+
 def plain(text: str, _what: str) -> str:
     """Without colours."""
     return text
@@ -52,11 +56,11 @@ def lines_of(
 def _frame(seen: FrameSeen, roster: Roster, paint: Painter) -> str:
     prefix = seen.prefix
     session = roster.session(seen.connection)
-    flags = ("R" if seen.required else "") + ("M" if seen.more else "")
     # The number of a type that is not known is at most 4 characters, a name at most 8.
+    flags = _FLAGS[prefix.flags & 3]
     return (
         f"{seen.at_ns / 1e9:11.6f} {'>' if seen.from_dialer else '<'} {session or '-':>3} {seen.connection:>3} "
-        f"{prefix.stream or '-':>6} {paint(f'{seen.type_name:<8}', 'type')} {prefix.wire_bytes:>11} {flags:<2} "
+        f"{prefix.stream or '-':>6} {paint(f'{seen.type_name:<8}', 'type')} {prefix.wire_bytes:>11} {flags} "
         f"{_summary(seen, roster, paint)}"
     ).rstrip()
 

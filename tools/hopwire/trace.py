@@ -25,6 +25,7 @@ from .roster import CONNECTIONS_KEPT_MAX, Recent
 TRACE_BEGINS = b"{"
 TRACE_VERSION = 1
 LINE_BYTES_MAX = 256 * 1024
+NESTING_MAX = 32
 _NUMBER_MAX = (1 << 32) - 1
 _SECONDS_MAX = 1e9
 
@@ -76,7 +77,17 @@ def _object(line: bytes) -> dict[str, Any]:
         raise _DamagedError("not JSON") from None
     if not isinstance(value, dict):
         raise _DamagedError("not an object")
+    _check_nesting(value, NESTING_MAX)
     return value
+
+
+def _check_nesting(value: dict[str, Any] | list[Any], depth_left: int) -> None:
+    """JSON may be nested as deep as its parser goes; whoever shows it goes less deep."""
+    if depth_left == 0:
+        raise _DamagedError(f"nested deeper than {NESTING_MAX}")
+    for child in value.values() if isinstance(value, dict) else value:
+        if isinstance(child, dict | list):
+            _check_nesting(child, depth_left - 1)
 
 
 class _Reading:

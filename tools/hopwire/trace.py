@@ -18,7 +18,7 @@ from streamhop_protocol.limits import CONTROL_PAYLOAD_BYTES_MAX
 from streamhop_protocol.signals import JOIN_TOKEN_BYTES, SIGNAL_TYPES
 
 from .errors import FlowError, FlowTruncatedError
-from .events import TYPE_NUMBERS, BrokenSeen, ConnectionSeen, EndSeen, FrameSeen, NoteSeen, Seen
+from .events import TYPE_NUMBERS, BrokenSeen, ConnectionSeen, EndSeen, FrameSeen, NoteSeen, Seen, blank
 from .flow.reader import READ_BYTES, Source
 from .roster import CONNECTIONS_KEPT_MAX, Recent
 
@@ -28,8 +28,6 @@ LINE_BYTES_MAX = 256 * 1024
 NESTING_MAX = 32
 _NUMBER_MAX = (1 << 32) - 1
 _SECONDS_MAX = 1e9
-
-_BLANK = memoryview(bytes(CONTROL_PAYLOAD_BYTES_MAX))
 
 
 class _DamagedError(Exception):
@@ -156,7 +154,7 @@ def _received(prefix: Prefix, said: Mapping[str, Any]) -> Received | None:
     except ProtocolError:
         return None
     wire_bytes = PREFIX_BYTES + prefix.header_bytes + prefix.payload_bytes
-    return Received(body, prefix.stream, _BLANK[: prefix.payload_bytes], bool(prefix.flags & 2), wire_bytes)
+    return Received(body, prefix.stream, blank(prefix.payload_bytes), bool(prefix.flags & 2), wire_bytes)
 
 
 _SIGNALS = frozenset(frame_type.value for frame_type in SIGNAL_TYPES)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hopwire.dumping.lines import codec_name
-from hopwire.events import BrokenSeen, ConnectionSeen, FrameSeen, NoteSeen, Seen
+from hopwire.events import BrokenSeen, ConnectionSeen, FrameSeen, NoteSeen, Seen, blank
 from hopwire.roster import Recent, Roster
 from streamhop_protocol.connection import Received
 from streamhop_protocol.errors import ProtocolError
@@ -139,8 +139,10 @@ class Analysis:
         observer = self._observers.get(session.number) if session.number is not None else None
         if observer is None:
             return
+        # What waits for its turn must not keep the reader's buffers alive.
+        sized = replace(received, payload=blank(seen.prefix.payload_bytes))
         try:
-            observer.receive(received, from_dialer=seen.from_dialer)
+            observer.receive(sized, from_dialer=seen.from_dialer)
         except ProtocolError as error:
             session.fault(Fault(seen.at_ns, seen.connection, seen.from_dialer, error.code, str(error)[:500]))
 

@@ -23,6 +23,8 @@ from streamhop.content.memory.batching import PageBatch
 from streamhop.content.memory.source import MemorySource, ProcessLike
 from streamhop_protocol.page_batches import LIKE, XOR, ZERO, PageRun, decode_meta
 
+from .loop_lag import sample_daemon
+
 SHADOW = Path("/run/hopbench/shadow")
 FINAL = Path("/run/hopbench/final")
 """Each batch's description and content in msgpack."""
@@ -143,6 +145,7 @@ def main() -> None:
     if sending.MemorySource is not MemorySource:  # type: ignore[attr-defined]
         raise AssertionError("the rounds are made elsewhere by now: this program must follow")
     sending.MemorySource = ObservedSource  # type: ignore[attr-defined]
+    sample_daemon()
     streamhop()
 
 

@@ -324,7 +324,9 @@ class OutgoingMove:
             self._phase("dump")
             async with asyncio.TaskGroup() as frozen:
                 frozen.create_task(sender.final_trees(processes))
-                digest = await sender.final_memory(self._dump(checkpoint), checkpoint.pages, self._image_dir, frozen)
+                digest = await sender.final_memory(
+                    functools.partial(self._dump, checkpoint), checkpoint.pages, self._image_dir, frozen
+                )
                 await session.send(Prepare(move=self.id, epoch=self.epoch, image_digest=digest))
             self._phase("restore at the target")
             prepared = await dialogue.answer(Prepared)

@@ -147,7 +147,8 @@ class Config:
     """tmpfs for the final dump and for restores under way."""
 
     connections: int = 2
-    """Payload TCP connections of a move, beside the control connection."""
+    """Payload TCP connections of a move, beside the control connection. More help only where the kernel lacks the
+    congestion control BBR and the link loses packets."""
 
     limit: float | None = None
     """Most bytes a second that leave as payload in each move away from here, unless the move has a limit of its own;

@@ -25,10 +25,12 @@ from support.specification import (
     tables,
 )
 
+from streamhop.content.container_config.networks import NETWORKS_MAX, SUBNETS_MAX
 from streamhop.content.image_layers import ImageDescription
 from streamhop.content.image_layers.description import NAMES_MAX
 from streamhop.content.image_layers.documents import DOCUMENTS_BYTES_MAX, LAYERS_MAX
-from streamhop.handover.manifest import TREES, Manifest
+from streamhop.engine.cpu_features import FEATURES_MAX
+from streamhop.handover.manifest import ROOTFS_TREE, SHM_TREE, VOLUMES_MAX, Manifest, tree_of
 from streamhop.handover.receiving import IMAGE_FILE_BYTES_MAX, IMAGE_FILES_MAX, MEMORY_ROUNDS_MAX, TREE_ROUNDS_MAX
 from streamhop_protocol import codecs, limits, page_batches, session, tree_records
 from streamhop_protocol.connection import ALLOWED, Phase
@@ -275,7 +277,11 @@ def test_the_manifest_has_the_fields_of_the_tables() -> None:
     assert [row[0] for row in manifest] == [item.name for item in dataclasses.fields(Manifest)]
     assert [row[0] for row in image] == [item.name for item in dataclasses.fields(ImageDescription)]
     limits_of = {row[0]: row[2] for row in manifest + image}
-    assert set(re.findall(r"\S+", limits_of["trees"].partition("out of ")[2])) - {"and"} == set(TREES)
+    assert limits_of["trees"].startswith(f"each once, out of {ROOTFS_TREE}, {SHM_TREE}, and {tree_of('')} and the")
+    assert limits_of["cpu"].startswith(f"at most {FEATURES_MAX} entries")
+    assert limits_of["volumes"].startswith(f"at most {VOLUMES_MAX} volumes")
+    assert limits_of["networks"] == f"at most {NETWORKS_MAX}"
+    assert f"at most\n{SUBNETS_MAX} maps" in below("SPEC.content.md", "Manifest")
     assert number(re.findall(r"at most (\d+)", limits_of["names"])[0]) == NAMES_MAX
     assert number(re.findall(r"at most (\d+)", limits_of["layers"])[0]) == LAYERS_MAX
     assert number(limits_of["config"].removesuffix(" with the next two")) == DOCUMENTS_BYTES_MAX
@@ -300,10 +306,16 @@ def test_limits_of_page_batches_are_those_of_the_codec() -> None:
         "CHUNK_RAW_BYTES_MAX": limits.CHUNK_RAW_BYTES_MAX,
         "RUNS_PER_BATCH_MAX": page_batches.RUNS_PER_BATCH_MAX,
         "ZERO_PAGES_PER_BATCH_MAX": page_batches.ZERO_PAGES_PER_BATCH_MAX,
+        "LIKE_BYTES_PER_BATCH_MAX": page_batches.LIKE_BYTES_PER_BATCH_MAX,
         "ADDRESS_BITS_MAX": 1 << page_batches.ADDRESS_BITS_MAX,
     }
     kinds = {row[1]: int(row[0]) for row in tables_of_kinds(text)}
-    assert kinds == {"raw": page_batches.RAW, "zero": page_batches.ZERO, "difference": page_batches.XOR}
+    assert kinds == {
+        "raw": page_batches.RAW,
+        "zero": page_batches.ZERO,
+        "difference": page_batches.XOR,
+        "like": page_batches.LIKE,
+    }
 
 
 def tables_of_kinds(text: str) -> list[list[str]]:

@@ -160,7 +160,7 @@ class Config:
     """Under which name the OCI runtime is registered in Docker."""
 
     memory_bytes_max: int = 64 * 1024**3
-    """Largest memory, and largest writable layer, a peer may send in one move."""
+    """Largest memory, and most bytes of files (writable layer and volumes together), a peer may send in one move."""
 
     layers_bytes_max: int = 64 * 1024**3
     """Most bytes of image layers a peer may send in one move."""

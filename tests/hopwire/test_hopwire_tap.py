@@ -21,6 +21,7 @@ from support.net_helpers import CONFIG, DEADLINE_S, Acceptors, until
 from support.net_security import Device
 
 from hopwire.cli import main
+from hopwire.commands.writing import _close
 from hopwire.errors import WireError
 from hopwire.events import BrokenSeen, EndSeen, FrameSeen, Seen
 from hopwire.flow.records import About
@@ -229,6 +230,13 @@ async def test_a_full_disk_ends_the_recording_and_not_the_session() -> None:
     async with tapped(recording) as (dialer, acceptor):
         await exchange(dialer, acceptor)
     assert recording.remarks == ["nothing is recorded any longer: No space left on device"]
+
+
+def test_a_file_that_cannot_be_completed_is_told_as_that(capsys: pytest.CaptureFixture[str]) -> None:
+    file = Path("/dev/full").open("wb")  # noqa: SIM115 - how it is closed is what is tested
+    _close(Path("x.flow"), file, FlowWriter(file, About("tap", 0, payload=False)))
+    assert file.closed
+    assert capsys.readouterr().err == "hopwire: x.flow is not complete: No space left on device\n"
 
 
 def test_identities_that_are_none(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,9 +38,20 @@ def flow_file(path: Path | None, about: About, bytes_max: int = FILE_BYTES_MAX) 
         try:
             yield writer
         finally:
-            writer.close()
+            _close(path, file, writer)
     if writer.left_out_frames:
         remark(f"{printable(path)} has reached its bound; {writer.left_out_frames} frames are not in it")
+
+
+def _close(path: Path, file: BinaryIO, writer: FlowWriter) -> None:
+    """Say that the file is complete, if there is room for that."""
+    try:
+        writer.close()
+        file.close()
+    except OSError as error:
+        remark(f"{printable(path)} is not complete: {error.strerror or error}")
+        with contextlib.suppress(OSError):
+            file.close()
 
 
 def _new_file(path: Path) -> BinaryIO:

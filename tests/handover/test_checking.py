@@ -23,7 +23,7 @@ from streamhop.handover.preflight import SourceContainer
 from streamhop.handover.refusing import refuse
 from streamhop.handover.source_checks import SourceCheck
 from streamhop.handover.states import Role, State
-from streamhop_protocol.messages import Accept, Message, Offer
+from streamhop_protocol.messages import Accept, Message, Offer, Refuse
 
 REFUSES = Finding("container.device", "it has a device", "run it without", "a why", "a page")
 WARNS = Finding("kernel.older", "an older kernel", severity=Severity.WARNS)
@@ -142,6 +142,15 @@ async def test_a_peer_that_tells_no_findings_is_told_by_its_reasons(checks: Chec
     assert (finding.id, finding.fix) == ("peer.refused", "make some")
     assert "no room" in finding.reason
     assert result.exit_code == 12
+
+
+@pytest.mark.parametrize("told", [[], [WARNS]])
+async def test_a_refusal_is_one_whatever_its_findings_say(checks: Checking, told: list[Finding]) -> None:
+    attributes = {FINDINGS: findings_to_wire(told)}
+    checks.session.answer = lambda offer: Refuse(offer.move, offer.epoch, "refused", "no", "", attributes=attributes)
+    result = await checks()
+    assert result.exit_code == 12
+    assert [finding.id for finding in result.target_findings] == ["peer.refused", *(each.id for each in told)]
 
 
 async def test_a_peer_that_cannot_be_asked_does_not_hide_what_was_found_here(checks: Checking) -> None:

@@ -242,8 +242,8 @@ async def test_the_whole_way_over_a_dialogue_to_another_hosts_answer(
 
     class Wire(FakeSession):
         async def send(self, message: Any) -> None:
-            session: Any = SimpleNamespace(send=self._heard, peer_name="edge-a")
-            await admitting.answer_check(there, means, session, message)
+            session: Any = SimpleNamespace(send=self._heard, peer_name="edge-a", peer_reference="edge-a")
+            await admitting.Checks(there, means).answer(session, message)
 
         async def _heard(self, message: Message) -> None:
             self._said.put_nowait(message)

@@ -65,18 +65,20 @@ class Target:
         self.arrivals = Arrivals(self.host, background, Settlements(self.host, background), self.means)
         self.said: list[Any] = []
 
-    async def ask(self, sent: dict[str, Any] | None = None, *, peer: str = "edge-a", **attributes: Any) -> Any:
+    async def ask(self, sent: dict[str, Any] | None = None, *, peer: str = "edge-a", stage: bool = False) -> Any:
         async def send(message: Any) -> None:
             assert decode_message(*encode_message(message)) == message
             self.said.append(message)
 
-        await self.ask_for(peer, send, sent, **attributes)
+        await self.ask_for(peer, send, sent, stage=stage)
         return self.said[-1]
 
-    async def ask_for(self, peer: str, send: Any, sent: dict[str, Any] | None = None, **attributes: Any) -> None:
+    async def ask_for(self, peer: str, send: Any, sent: dict[str, Any] | None = None, *, stage: bool = False) -> None:
         session: Any = SimpleNamespace(send=send, peer_reference=peer, peer_name=peer)
         offered = manifest("web", None, {"Name": "no"}).to_wire() if sent is None else sent
-        offer = Offer(move=MOVE, epoch=1, manifest=offered, attributes={CHECK: True, **attributes})
+        offer = Offer(
+            move=MOVE, epoch=1, manifest=offered, attributes={CHECK: True, **({STAGE: True} if stage else {})}
+        )
         await self.arrivals._dispatch(session, offer)
 
 
@@ -140,7 +142,7 @@ async def test_a_docker_that_does_not_answer_is_told(target: Target) -> None:
 
 
 async def test_a_check_stays_one_whatever_else_it_says(target: Target) -> None:
-    assert isinstance(await target.ask(**{STAGE: True}), Accept)
+    assert isinstance(await target.ask(stage=True), Accept)
     assert target.journal.all() == []
     assert MOVE not in target.arrivals
 

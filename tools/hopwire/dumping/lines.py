@@ -89,7 +89,7 @@ _NUMBER_CHARACTERS = 20
 """The largest of 64 bits has as many digits."""
 
 
-def codec_name(number: object) -> str:
+def codec_name(number: Any) -> str:
     """What the specification calls a codec; its number, or what is in its place, if it is none of this version."""
     try:
         return Codec(number).name.lower()

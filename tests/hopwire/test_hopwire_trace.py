@@ -264,3 +264,21 @@ def test_dump_shows_frames_and_decisions(tmp_path: Path) -> None:
         "   1.500000 >   -   1      - PING              20 R  number=7",
         '   1.500000 = policy:verdict decision="freeze" reason="\\x1b[2J"',
     ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["\x1b]0;owned\x07\x1b[31m", 10**4000, ["\x9b2J"] * 500, {"\u202e": 1}],
+    ids=["text", "number", "list", "map"],
+)
+def test_what_a_peer_says_of_a_chunk_steers_no_terminal_and_floods_none(tmp_path: Path, said: object) -> None:
+    """The daemon's trace has the header of a DATA frame before anybody has checked it."""
+    path = tmp_path / "trace"
+    fields = {"seq": said, "codec": said, "raw_bytes": said}
+    chunk = {"connection": 1, "type": "DATA", "stream": 3, "header": 900, "payload": 0, "flags": 0, "fields": fields}
+    path.write_bytes(HEAD + line("wire:frame_received", **chunk))
+    done = CliRunner().invoke(main, ["dump", str(path)])
+    assert done.exit_code == 0
+    (told,) = done.output.splitlines()
+    assert told.isprintable()
+    assert len(told) < 160

@@ -64,6 +64,12 @@ _WHERE = {
 @click.option(
     "--wait-healthy", type=Duration(), help="Wait so long for its health check at the target; 22 if it is not healthy."
 )
+@click.option(
+    "--tcp",
+    type=click.Choice(["keep", "close", "auto"]),
+    help="Open TCP connections: keep them or do not move; close them; keep them where the container keeps its "
+    "addresses, on a segment that both hosts are on. [default: auto]",
+)
 @click.option("--detach", is_flag=True, help="Print the move's ID once all is checked, and leave it to the daemon.")
 @format_option
 @click.pass_obj
@@ -77,6 +83,7 @@ def migrate(
     limit: float | None,
     reconnect: float | None,
     wait_healthy: float | None,
+    tcp: str | None,
     *,
     auto_converge: bool,
     detach: bool,
@@ -102,6 +109,7 @@ def migrate(
         "limit_bytes_per_s": limit,
         "reconnect_s": reconnect,
         "wait_healthy_s": wait_healthy,
+        "tcp": tcp,
     }
     move = ask(lambda: client.start_move(body))
     checked = (lambda event: event.get("phase") == DETACHED_AT) if detach else None

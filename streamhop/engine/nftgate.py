@@ -148,6 +148,27 @@ def _setns(fd: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
+def socket_in_namespace(path: str, family: int, kind: int, protocol: int) -> socket.socket:
+    """A socket that lives in another network namespace; the calling thread enters it for a moment.
+
+    :param path: of the namespace, such as ``/proc/PID/ns/net``.
+    :raises OSError: there is no such namespace, or no such socket in it.
+    """
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _setns(there)
+        finally:
+            os.close(there)
+        try:
+            return socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
+        finally:
+            _setns(home)
+    finally:
+        os.close(home)
+
+
 def _same_namespace(first: str, second: str) -> bool:
     a, b = Path(first).stat(), Path(second).stat()
     return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
@@ -172,31 +193,14 @@ class Gate:
                     f"process {pid} is in the host's network namespace (--network host): it has no network of its own "
                     "to hold back; give the container a network of its own"
                 )
-            self._socket = self._open(path, own)
+            self._socket = socket_in_namespace(path, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+            self._socket.settimeout(_REPLY_TIMEOUT_S)
         except FileNotFoundError as error:
             raise GateError(f"process {pid} is gone, and its network namespace with it") from error
         except OSError as error:
             raise GateError(
                 f"cannot reach nftables in the network namespace of process {pid}: {error.strerror}"
             ) from error
-
-    @staticmethod
-    def _open(path: str, own: str) -> socket.socket:
-        home = os.open(own, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                _setns(there)
-            finally:
-                os.close(there)
-            try:
-                sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
-            finally:
-                _setns(home)
-        finally:
-            os.close(home)
-        sock.settimeout(_REPLY_TIMEOUT_S)
-        return sock
 
     def __enter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from streamhop.content.container_config import admit
+from streamhop.content.container_config import admit, pinned
 from streamhop.content.image_layers import ImageAssembler
 from streamhop.content.memory import PageStore
 from streamhop.engine.docker import EngineError
@@ -45,6 +45,7 @@ from streamhop_protocol.messages import State as StateMessage
 
 from .brought_images import layers_noted
 from .concurrency import in_worker, uninterrupted
+from .connections import TCP, Answer, Wish, answer_here
 from .errors import CancelledMoveError, MoveError, RefusedError
 from .failures import EXPECTED, as_move_error, first_failure, plain
 from .host import Host, MoveJournal
@@ -116,6 +117,8 @@ class IncomingMove:
         self._went = False
         """Whether the restored container was told to go: from then on only Docker knows whether it runs."""
         self._timings: dict[str, float] = {}
+        self._connections: Wish | None = None
+        """The addresses that the container keeps, and its open connections with them; None: these are closed."""
 
     @property
     def state(self) -> State | None:
@@ -215,6 +218,7 @@ class IncomingMove:
         refusals += await self._means.check_as_target(self._host, manifest, policy)
         if refusals:
             raise RefusedError.of_several(refusals)
+        connections = await self._judge_connections()
         await in_worker(self._host.kept.begin, self._spool, label)
         async with self._host.images:
             held = await self._means.held_layers(self._host.engine, manifest)
@@ -244,11 +248,23 @@ class IncomingMove:
                 attributes={
                     "begun": dict(intake.begun),
                     "held": self._seed is not None,
+                    **({TCP: connections.to_wire()} if connections else {}),
                     **({KEPT_S: self._host.config.kept_s_max} if self._staged else {}),
                 },
             )
         )
         return manifest
+
+    async def _judge_connections(self) -> Answer | None:
+        """What becomes of open connections; None if the source has not asked for them to be kept."""
+        asked = self._offer.attributes.get(TCP)
+        if asked is None:
+            return None
+        wish = Wish.from_wire(asked)
+        answer = await answer_here(self._host.engine, wish)
+        if answer.keep:
+            self._connections = wish
+        return answer
 
     # -- receive and prepare ---------------------------------------------------------------------------------------
 
@@ -292,14 +308,19 @@ class IncomingMove:
             directory.mkdir(mode=0o700)
         announced = json.dumps(manifest.descriptors, separators=(",", ":"))
         await asyncio.to_thread(_write_private, self._image_dir / DESCRIPTORS_FILE, announced)
-        await self._unless_start_fails(pending.get_ready(self._image_dir, self._restore_log_dir, self._host.launchers))
+        tcp = "close" if self._connections is None else "established"
+        await self._unless_start_fails(
+            pending.get_ready(self._image_dir, self._restore_log_dir, self._host.launchers, tcp)
+        )
 
     async def _begin_restore(self, pending: PendingRestore) -> None:
         """Let the container's first process be made, and Docker wire its network, while memory is still coming."""
         assert self._pages is not None
         await self._receiver.process_images_complete()
         await in_worker(self._pages.place_process_images, self._image_dir, self._receiver.files_dir)
-        network_first = await self._means.check_images(self._image_dir, (await pending.bundle()).path)
+        network_first = await self._means.check_images(
+            self._image_dir, (await pending.bundle()).path, established=self._connections is not None
+        )
         await pending.begin(network_first=network_first)
 
     @property
@@ -366,6 +387,8 @@ class IncomingMove:
         body = manifest.request.body_with(
             image=manifest.image_name if known else image, runtime=self._host.config.runtime_name
         )
+        if self._connections is not None:
+            body = pinned(body, self._connections.endpoints)
         container = await engine.create_container(body, provisional_name(self.id))
         await self._journal.note(container=container)
         await engine.rename(container, manifest.request.name)

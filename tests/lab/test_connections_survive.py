@@ -1,0 +1,84 @@
+"""Open connections go with a container that keeps its address on a segment; else it says why not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hoplab import Lab
+from hoplab.asking import AskingClient
+from hoplab.edge import EdgeDaemon, pair
+from hoplab.processes import wait_for
+from hoplab.services import find_service, listening_ports
+from tests.support import one_connection
+
+from .conftest import Edges
+
+pytestmark = [pytest.mark.lab, pytest.mark.root]
+
+CLIENT = "/usr/local/lib/one-connection.py"
+THERE_AND_BACK = 6
+GAP_S_MAX = 2.5
+REDIS = ("redis-server", "--save", "", "--protected-mode", "no", "--bind", "0.0.0.0", "::")
+
+
+@pytest.fixture(scope="module")
+def segment(make_lab: object) -> Iterator[Edges]:
+    """Two edges and a client on one segment, with the containerd image store."""
+    lab: Lab = make_lab(  # type: ignore[operator]
+        f"seg-{os.getpid()}", hosts=["edge-a", "edge-b"], clients=["client"], image_store="containerd", segment=True
+    )
+    with EdgeDaemon(lab.host("edge-a"), ["edge-b"]) as a, EdgeDaemon(lab.host("edge-b"), ["edge-a"]) as b:
+        pair(a, b)
+        lab.host("client").write(CLIENT, Path(str(one_connection.__file__)).read_text())
+        yield Edges(lab, a, b, lab.host("client"))
+
+
+@pytest.fixture
+def joined(segment: Edges) -> Iterator[Edges]:
+    """The same; containers of the test are removed after it."""
+    yield segment
+    segment.remove_containers()
+
+
+def start(edges: Edges, service: str, *command: str, options: tuple[str, ...] = ()) -> tuple[str, str]:
+    """Start a container of a service on the segment at edge-a; returns its addresses."""
+    host, port = edges.a.host, find_service(service).port
+    image = host.load(service)
+    host.docker("run", "--detach", "--name", service, "--network", "segment", *options, image, *command)
+    pid = host.docker("inspect", "--format", "{{.State.Pid}}", service)
+
+    def serves() -> bool:
+        table = host.exec(f"cat /proc/{pid}/net/tcp /proc/{pid}/net/tcp6", check=False).stdout
+        return port in listening_ports(table)
+
+    wait_for(serves, f"{service} serves", 30.0)
+    form = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.GlobalIPv6Address}}{{end}}"
+    four, six = host.docker("inspect", "--format", form, service).split()
+    return four, six
+
+
+def asking(edges: Edges, kind: str, address: str, port: int) -> AskingClient:
+    return AskingClient(edges.client, ["python3", CLIENT, kind, address, str(port)], kind)
+
+
+def move_about(edges: Edges, container: str, *options: str, times: int = THERE_AND_BACK) -> None:
+    for number in range(times):
+        source, target = (edges.a, "edge-b") if number % 2 == 0 else (edges.b, "edge-a")
+        moved = source.migrate(container, target, *options)
+        assert moved.exit_code == 0, (number, moved.remarks, edges.a.log()[-2000:], edges.b.log()[-2000:])
+        assert "open connections are kept" in moved.remarks, (number, moved.remarks)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_pipelining_client_of_redis_gets_every_answer_in_order(joined: Edges, version: int) -> None:
+    addresses = start(joined, "redis", *REDIS)
+    with asking(joined, "redis", addresses[0 if version == 4 else 1], 6379) as client:
+        move_about(joined, "redis")
+        seen = client.stop()
+    assert seen["answers"] == seen["asked"] > 0
+    print(f"IPv{version}: {seen['answers']} answers, longest gap {seen['longest_gap_s']:.2f} s")  # noqa: T201 - a figure
+    assert seen["longest_gap_s"] < GAP_S_MAX

@@ -12,8 +12,8 @@ The messages are those of ``nft -f`` with::
 Neighbour advertisements may leave, as those of ARP can: Docker sends some as it wires a namespace, and fails the start
 if it cannot. They carry nothing of a connection. The kernel itself sends none, as no solicitation comes in.
 
-The messages are sent as one batch, which the kernel applies whole or not at all. Starting ``nsenter`` and ``nft`` for this costs ten
-milliseconds and more, twice inside of a move's downtime; the batch costs a fraction of one.
+The messages are sent as one batch, which the kernel applies whole or not at all. Starting ``nsenter`` and ``nft`` for
+this costs ten milliseconds and more, twice inside of a move's downtime; the batch costs a fraction of one.
 Format: linux/netfilter/nf_tables.h, linux/netfilter/nfnetlink.h, netlink(7).
 """
 

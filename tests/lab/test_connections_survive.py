@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from hoplab import Lab
 from hoplab.asking import AskingClient
-from hoplab.edge import EdgeDaemon, pair
+from hoplab.edge import EdgeDaemon, finish_migrate, pair
 from hoplab.processes import wait_for
 from hoplab.services import find_service, listening_ports
 from tests.support import one_connection
@@ -82,3 +84,42 @@ def test_a_pipelining_client_of_redis_gets_every_answer_in_order(joined: Edges, 
     assert seen["answers"] == seen["asked"] > 0
     print(f"IPv{version}: {seen['answers']} answers, longest gap {seen['longest_gap_s']:.2f} s")  # noqa: T201 - a figure
     assert seen["longest_gap_s"] < GAP_S_MAX
+
+
+def test_a_keep_alive_client_of_nginx_sees_no_error(joined: Edges) -> None:
+    address, _ = start(joined, "nginx")
+    with asking(joined, "http", address, 80) as client:
+        move_about(joined, "nginx", "--tcp", "keep", times=4)
+        seen = client.stop()
+    assert seen["answers"] == seen["asked"] > 0
+    print(f"nginx: {seen['answers']} answers, longest gap {seen['longest_gap_s']:.2f} s")  # noqa: T201 - a figure
+    assert seen["longest_gap_s"] < GAP_S_MAX
+
+
+def test_connections_live_on_at_the_source_when_a_move_is_cancelled_while_it_is_restored(joined: Edges) -> None:
+    """Docker has wired the same addresses at the target by then, and told the neighbours so."""
+    address, _ = start(joined, "redis", *REDIS)
+    with asking(joined, "redis", address, 6379) as client:
+        process = joined.a.begin_migrate("redis", "edge-b", "--tcp", "keep", stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if b"restore at the target" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        outcome = finish_migrate(process)
+        seen = client.stop()
+    assert outcome.exit_code in (0, 20), outcome.remarks
+    print(f"cancelled with {outcome.exit_code}, longest gap {seen['longest_gap_s']:.2f} s")  # noqa: T201 - a figure
+    assert seen["answers"] == seen["asked"] > 0
+
+
+def test_keep_is_refused_where_it_cannot_be_and_auto_closes(joined: Edges) -> None:
+    host = joined.a.host
+    host.service("redis")
+    refused = joined.a.migrate("redis", "edge-b", "--tcp", "keep")
+    assert refused.exit_code == 12, refused.remarks
+    assert "the network bridge has no label streamhop.segment" in refused.remarks
+    host.docker("network", "connect", "segment", "redis")
+    moved = joined.a.migrate("redis", "edge-b")
+    assert moved.exit_code == 0, moved.remarks
+    assert "open connections will be closed" in moved.remarks

@@ -28,7 +28,7 @@ def segment_address(state: LabState, host: HostState) -> str:
 
 
 def segment_subnet_v6(state: LabState) -> str:
-    """The same of IPv6. For ``docker run --ip6`` are those whose last 64 bits are below 2**48, but for the hosts' own."""
+    """The same of IPv6: ``::1`` to ``::ffff`` are for hosts and for ``docker run --ip6``, the rest Docker hands out."""
     return f"{_prefix_v6(state)}::/64"
 
 

@@ -21,8 +21,8 @@ CRIU_CONFIG = f"network-lock skip\npage-server\nps-socket {PAGES_DESCRIPTOR}\n"
 go over a socket (:attr:`Checkpoint.pages`) instead of into files: a second copy of all memory costs time and room."""
 
 TRACKING_IMAGES = "netns-[ce][tx]*-*.img"
-"""What the namespace's connection tracking knew (``netns-ct``, ``netns-exp``): on every network that people make, Docker
-has it follow connections. It stays here. The target's kernel learns it anew from the packets, and no target would hand
+"""What the namespace's connection tracking knew (``netns-ct``, ``netns-exp``): Docker has it follow connections on all
+networks that people make. It stays here. The target's kernel learns it anew from the packets, and no target would hand
 netlink messages of a peer's to its kernel."""
 
 READY_S_MAX = 30.0

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,11 @@ pytestmark = [pytest.mark.lab, pytest.mark.root]
 
 CLIENT = "/usr/local/lib/one-connection.py"
 THERE_AND_BACK = 6
-GAP_S_MAX = 2.5
+
+DOWNTIMES_MAX = 2.0
+GAP_GRACE_S = 1.0
+"""A client's kernel doubles the time between its attempts while nobody answers: it may notice that late."""
+
 REDIS = ("redis-server", "--save", "", "--protected-mode", "no", "--bind", "0.0.0.0", "::")
 
 
@@ -67,33 +72,41 @@ def asking(edges: Edges, kind: str, address: str, port: int) -> AskingClient:
     return AskingClient(edges.client, ["python3", CLIENT, kind, address, str(port)], kind)
 
 
-def move_about(edges: Edges, container: str, *options: str, times: int = THERE_AND_BACK) -> None:
+def move_about(edges: Edges, container: str, *options: str, times: int = THERE_AND_BACK) -> float:
+    """Returns the longest downtime by the reports."""
+    downtimes_s = []
     for number in range(times):
         source, target = (edges.a, "edge-b") if number % 2 == 0 else (edges.b, "edge-a")
         moved = source.migrate(container, target, *options)
         assert moved.exit_code == 0, (number, moved.remarks, edges.b.log()[-2000:])
         assert "open connections are kept" in moved.remarks, (number, moved.remarks)
+        downtimes_s.append(moved.report["downtime_s"])
+    return max(downtimes_s)
+
+
+def judge(what: str, seen: dict[str, Any], downtime_s: float) -> None:
+    """Every request has its answer, and the client noticed the end of the pause in time."""
+    assert seen["answers"] == seen["asked"] > 0
+    gap_s = seen["longest_gap_s"]
+    print(f"{what}: {seen['answers']} answers, gap {gap_s:.2f} s, downtime {downtime_s:.2f} s")  # noqa: T201 - figures
+    assert gap_s < DOWNTIMES_MAX * downtime_s + GAP_GRACE_S
 
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_pipelining_client_of_redis_gets_every_answer_in_order(joined: Edges, version: int) -> None:
     addresses = start(joined, "redis", *REDIS)
     with asking(joined, "redis", addresses[0 if version == 4 else 1], 6379) as client:
-        move_about(joined, "redis")
+        downtime_s = move_about(joined, "redis")
         seen = client.stop()
-    assert seen["answers"] == seen["asked"] > 0
-    print(f"IPv{version}: {seen['answers']} answers, longest gap {seen['longest_gap_s']:.2f} s")  # noqa: T201 - a figure
-    assert seen["longest_gap_s"] < GAP_S_MAX
+    judge(f"redis, IPv{version}", seen, downtime_s)
 
 
 def test_a_keep_alive_client_of_nginx_sees_no_error(joined: Edges) -> None:
     address, _ = start(joined, "nginx")
     with asking(joined, "http", address, 80) as client:
-        move_about(joined, "nginx", "--tcp", "keep", times=4)
+        downtime_s = move_about(joined, "nginx", "--tcp", "keep", times=4)
         seen = client.stop()
-    assert seen["answers"] == seen["asked"] > 0
-    print(f"nginx: {seen['answers']} answers, longest gap {seen['longest_gap_s']:.2f} s")  # noqa: T201 - a figure
-    assert seen["longest_gap_s"] < GAP_S_MAX
+    judge("nginx", seen, downtime_s)
 
 
 def test_connections_live_on_at_the_source_when_a_move_is_cancelled_while_it_is_restored(joined: Edges) -> None:

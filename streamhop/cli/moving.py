@@ -72,6 +72,12 @@ _WHERE = {
 @click.option(
     "--wait-healthy", type=Duration(), help="Wait so long for its health check at the target; 22 if it is not healthy."
 )
+@click.option(
+    "--tcp",
+    type=click.Choice(["keep", "close", "auto"]),
+    help="Open TCP connections: keep them or do not move; close them; keep them where the container keeps its "
+    "addresses, on a segment that both hosts are on. [default: auto]",
+)
 @surroundings_options
 @click.option("--detach", is_flag=True, help="Print the move's ID once all is checked, and leave it to the daemon.")
 @format_option
@@ -90,6 +96,7 @@ def migrate(
     bind: str | None,
     bind_map: Sequence[tuple[str, str]],
     publish: Sequence[tuple[str, str]],
+    tcp: str | None,
     *,
     auto_converge: bool,
     detach: bool,
@@ -116,6 +123,7 @@ def migrate(
         "reconnect_s": reconnect,
         "wait_healthy_s": wait_healthy,
         **surroundings_body(volumes, bind, bind_map, publish),
+        "tcp": tcp,
     }
     move = ask(lambda: client.start_move(body))
     checked = (lambda event: event.get("phase") == DETACHED_AT) if detach else None

@@ -32,6 +32,7 @@ from typing import Any
 from aiohttp import web
 
 from streamhop.config import ConfigError, check_limit
+from streamhop.handover.connections import TcpChoice
 from streamhop.handover.errors import MoveError
 from streamhop.handover.failures import EXPECTED, as_move_error
 from streamhop.handover.journal import Record
@@ -87,6 +88,7 @@ _MOVE_FIELDS = frozenset(
         "limit_bytes_per_s",
         "reconnect_s",
         "wait_healthy_s",
+        "tcp",
     }
     | SURROUNDINGS_FIELDS
 )
@@ -124,6 +126,9 @@ def move_request_from_json(body: Any) -> MoveRequest:
     limit = body.get("limit_bytes_per_s")
     if limit is not None:
         check_limit(limit, "limit_bytes_per_s")
+    tcp = body.get("tcp") or TcpChoice.AUTO.value
+    if tcp not in [choice.value for choice in TcpChoice]:
+        raise ConfigError("tcp must be 'keep', 'close' or 'auto'")
     return MoveRequest(
         container=container,
         peer=peer,
@@ -136,6 +141,7 @@ def move_request_from_json(body: Any) -> MoveRequest:
         reconnect_s=_seconds(body, "reconnect_s", zero=True),
         healthy_s_max=_seconds(body, "wait_healthy_s"),
         surroundings=surroundings_in(body),
+        tcp=TcpChoice(tcp),
     )
 
 

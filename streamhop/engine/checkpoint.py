@@ -21,6 +21,11 @@ CRIU_CONFIG = f"network-lock skip\npage-server\nps-socket {PAGES_DESCRIPTOR}\n"
 """The network gate is closed already and stays so; CRIU's own lock would only cost time (half of a small dump's). Pages
 go over a socket (:attr:`Checkpoint.pages`) instead of into files: a second copy of all memory costs time and room."""
 
+TRACKING_IMAGES = "netns-[ce][tx]*-*.img"
+"""What the namespace's connection tracking knew (``netns-ct``, ``netns-exp``): Docker has it follow connections on all
+networks that people make. It stays here. The target's kernel learns it anew from the packets, and no target would hand
+netlink messages of a peer's to its kernel."""
+
 READY_S_MAX = 30.0
 """How long runc may take, with the container running, until there is nothing left for it to do but to dump."""
 
@@ -72,7 +77,7 @@ async def checkpoint_in_waiting(
             )
         except OSError as error:
             raise CheckpointFailed(f"runc cannot be run: {error.strerror}", "install runc, or mend PATH") from error
-        checkpoint = Checkpoint(process, listener, work_dir, logs)
+        checkpoint = Checkpoint(process, listener, image_dir, work_dir, logs)
         try:
             if cancelled is not None:
                 raise cancelled
@@ -89,13 +94,19 @@ class Checkpoint:
     """
 
     def __init__(
-        self, process: asyncio.subprocess.Process, listener: socket.socket, work_dir: Path, logs: Path | None = None
+        self,
+        process: asyncio.subprocess.Process,
+        listener: socket.socket,
+        image_dir: Path,
+        work_dir: Path,
+        logs: Path | None = None,
     ) -> None:
         self._process = process
         self._listener = listener
         self._listener.setblocking(False)
         self._work_dir = work_dir
         self._logs = logs
+        self._image_dir = image_dir
         self._ending = asyncio.ensure_future(process.communicate())
         self._stand_in: socket.socket | None = None
 
@@ -138,6 +149,8 @@ class Checkpoint:
         output = await self._finish(timeout_s)
         if self._process.returncode:
             raise await self._failure(output)
+        for path in self._image_dir.glob(TRACKING_IMAGES):
+            path.unlink()
 
     async def close(self) -> None:
         """End a dump that was not let go. Safe to repeat."""

@@ -6,11 +6,14 @@ The messages are those of ``nft -f`` with::
 
     table inet streamhop_gate {
         chain in  { type filter hook prerouting priority -450; policy drop; iif lo accept; }
-        chain out { type filter hook output priority -450; policy drop; oif lo accept; }
+        chain out { type filter hook output priority -450; policy drop; oif lo accept; icmpv6 type 136 accept; }
     }
 
-sent as one batch, which the kernel applies whole or not at all. Starting ``nsenter`` and ``nft`` for this costs ten
-milliseconds and more, twice inside of a move's downtime; the batch costs a fraction of one.
+Neighbour advertisements may leave, as those of ARP can: Docker sends some as it wires a namespace, and fails the start
+if it cannot. They carry nothing of a connection. The kernel itself sends none, as no solicitation comes in.
+
+The messages are sent as one batch, which the kernel applies whole or not at all. Starting ``nsenter`` and ``nft`` for
+this costs ten milliseconds and more, twice inside of a move's downtime; the batch costs a fraction of one.
 Format: linux/netfilter/nf_tables.h, linux/netfilter/nfnetlink.h, netlink(7).
 """
 
@@ -40,7 +43,9 @@ _NLM_F_APPEND = 0x800
 _NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = 0, 1, 2, 3, 6
 _NFPROTO_INET = 1
 _PRE_ROUTING, _LOCAL_OUT = 0, 3
-_META_IIF, _META_OIF = 4, 5
+_META_IIF, _META_OIF, _META_L4PROTO = 4, 5, 16
+_PAYLOAD_TRANSPORT_HEADER = 2
+_ICMPV6, _ADVERTISEMENT = 58, 136
 _NF_DROP, _NF_ACCEPT = 0, 1
 _REG_VERDICT, _REG_1 = 0, 1
 _PRIORITY = -450
@@ -95,16 +100,31 @@ def _chain(name: str, hook: int) -> bytes:
 
 def _loopback_rule(chain: str, meta_key: int) -> bytes:
     """``iif lo accept`` or ``oif lo accept``."""
-    return (
-        _text(1, TABLE)
-        + _text(2, chain)
-        + _nest(
-            4,
-            _expression("meta", _be32(1, _REG_1), _be32(2, meta_key)),
-            _expression("cmp", _be32(1, _REG_1), _be32(2, 0), _nest(3, _attr(1, struct.pack("=I", _LOOPBACK_IFINDEX)))),
-            _expression("immediate", _be32(1, _REG_VERDICT), _nest(2, _nest(2, _be32(1, _NF_ACCEPT)))),
-        )
+    return _accept_rule(chain, _meta(meta_key), _equals(struct.pack("=I", _LOOPBACK_IFINDEX)))
+
+
+def _advertisement_rule(chain: str) -> bytes:
+    """``icmpv6 type nd-neighbor-advert accept``."""
+    return _accept_rule(
+        chain,
+        _meta(_META_L4PROTO),
+        _equals(bytes([_ICMPV6])),
+        _expression("payload", _be32(1, _REG_1), _be32(2, _PAYLOAD_TRANSPORT_HEADER), _be32(3, 0), _be32(4, 1)),
+        _equals(bytes([_ADVERTISEMENT])),
     )
+
+
+def _accept_rule(chain: str, *conditions: bytes) -> bytes:
+    verdict = _expression("immediate", _be32(1, _REG_VERDICT), _nest(2, _nest(2, _be32(1, _NF_ACCEPT))))
+    return _text(1, TABLE) + _text(2, chain) + _nest(4, *conditions, verdict)
+
+
+def _meta(key: int) -> bytes:
+    return _expression("meta", _be32(1, _REG_1), _be32(2, key))
+
+
+def _equals(value: bytes) -> bytes:
+    return _expression("cmp", _be32(1, _REG_1), _be32(2, 0), _nest(3, _attr(1, value)))
 
 
 def _batch(*steps: tuple[int, int, bytes]) -> tuple[bytes, int]:
@@ -134,6 +154,7 @@ def _close_batch() -> tuple[bytes, int]:
         (_NEWCHAIN, _NLM_F_CREATE, _chain("out", _LOCAL_OUT)),
         (_NEWRULE, _NLM_F_CREATE | _NLM_F_APPEND, _loopback_rule("in", _META_IIF)),
         (_NEWRULE, _NLM_F_CREATE | _NLM_F_APPEND, _loopback_rule("out", _META_OIF)),
+        (_NEWRULE, _NLM_F_CREATE | _NLM_F_APPEND, _advertisement_rule("out")),
     )
 
 
@@ -148,6 +169,27 @@ def _setns(fd: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
+def socket_in_namespace(path: str, family: int, kind: int, protocol: int) -> socket.socket:
+    """A socket that lives in another network namespace; the calling thread enters it for a moment.
+
+    :param path: of the namespace, such as ``/proc/PID/ns/net``.
+    :raises OSError: there is no such namespace, or no such socket in it.
+    """
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _setns(there)
+        finally:
+            os.close(there)
+        try:
+            return socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
+        finally:
+            _setns(home)
+    finally:
+        os.close(home)
+
+
 def _same_namespace(first: str, second: str) -> bool:
     a, b = Path(first).stat(), Path(second).stat()
     return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
@@ -156,24 +198,12 @@ def _same_namespace(first: str, second: str) -> bool:
 def netlink_socket(namespace: str, protocol: int) -> socket.socket:
     """A netlink socket that lives in the network namespace at a path, such as ``/proc/7/ns/net``.
 
-    The calling *thread* enters the namespace for a moment, see :class:`Gate`.
+    See :func:`socket_in_namespace`.
 
     :param protocol: of netlink(7).
     :raises OSError: there is no such namespace, or the kernel does not speak the protocol.
     """
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        there = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _setns(there)
-        finally:
-            os.close(there)
-        try:
-            sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-        finally:
-            _setns(home)
-    finally:
-        os.close(home)
+    sock = socket_in_namespace(namespace, socket.AF_NETLINK, socket.SOCK_RAW, protocol)
     sock.settimeout(_REPLY_TIMEOUT_S)
     return sock
 

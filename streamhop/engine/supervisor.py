@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .announcing import REPEATS_S, Announcer
 from .criu_when_told import GO, environment, listen
 from .nftgate import Gate, GateError
 from .processes import descendants
@@ -116,6 +117,7 @@ class Supervisor:
             self._restore()
             self._await_go()
             self._open()
+            self._announce()
         except (RestoreError, GateError, OSError, ValueError) as error:
             reason = str(error)
         finally:
@@ -162,6 +164,17 @@ class Supervisor:
             _signal(pid, signal.SIGCONT)
         self._tell_daemon({"event": "running"})
         self._answer(RUNNING)
+
+    def _announce(self) -> None:
+        """Where addresses came along, tell the neighbours; nothing hangs on it, and nobody waits for it."""
+        if self._order.tcp != "established":
+            return
+        self._daemon.close()
+        with contextlib.suppress(OSError), Announcer(self._pid) as announcer:
+            began = time.monotonic()
+            for after_s in (0.0, *REPEATS_S):
+                time.sleep(max(0.0, began + after_s - time.monotonic()))
+                announcer.announce()
 
     # -- steps -----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from .kind import CRIU, CRIU_ISSUE, Kind
 
 _DOCKER_RUN = "https://docs.docker.com/reference/cli/docker/container/run/"
 _README_MOVES = "README.md, What moves, and what does not yet"
+_KEPT_CONNECTIONS = "README.md, Use it: --tcp"
 _README_POLICY = "README.md, Use it: [policy]"
 
 CONTAINER_KINDS: Final[Mapping[str, Kind]] = {
@@ -79,6 +80,10 @@ CONTAINER_KINDS: Final[Mapping[str, Kind]] = {
     "container.too-many-processes": Kind("the bound keeps a move's memory bounded on both hosts"),
     "container.runtime": Kind(
         "what its first process was given as input and output is in runc's state, and a restore needs it"
+    ),
+    "container.connections": Kind(
+        "a connection lives on only where the container has the same addresses on one segment with its neighbours",
+        _KEPT_CONNECTIONS,
     ),
     "container.no-upperdir": Kind("what the container has written could not be sent"),
 }

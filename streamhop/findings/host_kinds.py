@@ -84,6 +84,10 @@ HOST_KINDS: Final[Mapping[str, Kind]] = {
     "target.network-address": Kind(
         "the container expects the address that it was given", "https://docs.docker.com/engine/network/"
     ),
+    "target.connections": Kind(
+        "a connection lives on only where the container has the same addresses on one segment with its neighbours",
+        "README.md, Use it: --tcp",
+    ),
     "target.volume": Kind(
         "a volume of that name holds something else, which must be neither mixed nor lost",
         "https://docs.docker.com/engine/storage/volumes/",

@@ -12,6 +12,7 @@ from streamhop.findings import Finding, findings_to_wire, found, refusing
 from streamhop.net import PeerSession
 from streamhop_protocol.messages import Accept, Offer, Refuse
 
+from .connections import Judgement, judge
 from .errors import MoveError, RefusedError
 from .failures import EXPECTED, as_move_error
 from .host import Host
@@ -55,6 +56,23 @@ async def admission_findings(
     return findings + await means.check_as_target(host, manifest, policy)
 
 
+async def admit_offer(
+    host: Host, means: Means, manifest: Manifest, policy: TargetPolicy, offer: Offer, *, staged: bool = False
+) -> tuple[list[Finding], Judgement]:
+    """As :func:`admission_findings`, and what becomes of open connections.
+
+    :raises MalformedError: what is asked about connections makes no sense.
+    :raises LimitError: it is too large.
+    :raises EngineError: Docker does not answer.
+    """
+    findings = await admission_findings(host, means, manifest, policy, staged=staged)
+    if not policy.accept:
+        # Who may not come is not told about this host's networks.
+        return findings, Judgement()
+    judged = await judge(host.engine, manifest, offer.attributes)
+    return [*findings, *judged.findings], judged
+
+
 class Checks:
     """Questions of peers without a move: a few are looked into at once, the others wait for a bounded time."""
 
@@ -89,7 +107,7 @@ class Checks:
 async def _answer(host: Host, means: Means, peer_name: str, offer: Offer) -> Accept | Refuse:
     try:
         manifest = Manifest.from_wire(offer.manifest)
-        findings = await admission_findings(host, means, manifest, policy_of(host.config, peer_name))
+        findings, judged = await admit_offer(host, means, manifest, policy_of(host.config, peer_name), offer)
         if refusing(findings):
             error = RefusedError.of_several(refusing(findings))
             error.findings = findings
@@ -103,5 +121,5 @@ async def _answer(host: Host, means: Means, peer_name: str, offer: Offer) -> Acc
         epoch=offer.epoch,
         lacks=[digest for digest in digests if digest not in held],
         reused=sorted(held),
-        attributes={FINDINGS: findings_to_wire(findings)},
+        attributes={FINDINGS: findings_to_wire(findings), **judged.attributes},
     )

@@ -15,6 +15,7 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from streamhop.content.container_config import pinned
 from streamhop.content.image_layers import ImageAssembler
 from streamhop.content.memory import PageStore
 from streamhop.engine.docker import EngineError
@@ -40,9 +41,10 @@ from streamhop_protocol.messages import (
 )
 from streamhop_protocol.messages import State as StateMessage
 
-from .admitting import admission_findings
+from .admitting import admit_offer
 from .brought_images import layers_noted
 from .concurrency import in_worker, uninterrupted
+from .connections import Wish
 from .errors import CancelledMoveError, MoveError, RefusedError
 from .failures import EXPECTED, as_move_error, first_failure, plain
 from .host import Host, MoveJournal
@@ -118,6 +120,8 @@ class IncomingMove:
         self._went = False
         """Whether the restored container was told to go: from then on only Docker knows whether it runs."""
         self._timings: dict[str, float] = {}
+        self._connections: Wish | None = None
+        """The addresses that the container keeps, and its open connections with them; None: these are closed."""
 
     @property
     def state(self) -> State | None:
@@ -208,7 +212,10 @@ class IncomingMove:
             raise AbortedByPeerError("it is staged no more", wanted=True)
         policy = policy_of(self._host.config, self._session.peer_name)
         self._makes_networks = policy.makes_networks
-        findings = await admission_findings(self._host, self._means, manifest, policy, staged=self._staged)
+        findings, judged = await admit_offer(
+            self._host, self._means, manifest, policy, self._offer, staged=self._staged
+        )
+        self._connections = judged.kept
         if refusals := refusing(findings):
             raise RefusedError.of_several(refusals)
         await in_worker(self._host.kept.begin, self._spool, label)
@@ -241,6 +248,7 @@ class IncomingMove:
                     "begun": dict(intake.begun),
                     "held": self._seed is not None,
                     FINDINGS: findings_to_wire(findings),
+                    **judged.attributes,
                     **({KEPT_S: self._host.config.kept_s_max} if self._staged else {}),
                 },
             )
@@ -289,8 +297,9 @@ class IncomingMove:
             directory.mkdir(mode=0o700)
         announced = json.dumps(manifest.descriptors, separators=(",", ":"))
         await asyncio.to_thread(_write_private, self._image_dir / DESCRIPTORS_FILE, announced)
+        tcp = "close" if self._connections is None else "established"
         await self._unless_start_fails(
-            pending.get_ready(self._image_dir, self._restore_log_dir, self._host.launchers, logs=self._host.logs)
+            pending.get_ready(self._image_dir, self._restore_log_dir, self._host.launchers, tcp, self._host.logs)
         )
 
     async def _begin_restore(self, pending: PendingRestore) -> None:
@@ -298,7 +307,9 @@ class IncomingMove:
         assert self._pages is not None
         await self._receiver.process_images_complete()
         await in_worker(self._pages.place_process_images, self._image_dir, self._receiver.files_dir)
-        network_first = await self._means.check_images(self._image_dir, (await pending.bundle()).path)
+        network_first = await self._means.check_images(
+            self._image_dir, (await pending.bundle()).path, established=self._connections is not None
+        )
         await pending.begin(network_first=network_first)
 
     @property
@@ -362,6 +373,8 @@ class IncomingMove:
         body = manifest.request.body_with(
             image=manifest.image_name if known else image, runtime=self._host.config.runtime_name
         )
+        if self._connections is not None:
+            body = pinned(body, self._connections.endpoints)
         await make_mounts(self._host, self._journal, self.id, manifest)
         await make_networks(self._host, self._journal, self.id, manifest, may_make=self._makes_networks)
         container = await engine.create_container(body, provisional_name(self.id))

@@ -7,6 +7,7 @@ its own.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import shutil
@@ -139,13 +140,14 @@ class Means:
         begun = {digest: size for digest, size in begun.items() if digest in missing}
         return Intake(layers, pages, blocks, receiver, missing, begun, holds_pages or len(blocks) > 0)
 
-    async def check_images(self, image: Path, bundle: Path) -> bool:
+    async def check_images(self, image: Path, bundle: Path, *, established: bool) -> bool:
         """See :func:`streamhop.content.process_images.check_images`.
 
+        :param established: whether open connections are kept.
         :returns: see :func:`streamhop.content.process_images.needs_network`.
         """
         await in_worker(check_images, image, bundle)
-        return await in_worker(needs_network, image)
+        return await in_worker(functools.partial(needs_network, established=established), image)
 
     async def sync(self) -> None:
         """Return when everything written on this host is on disk."""

@@ -11,6 +11,7 @@ from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.held_pages import HASH_SEED_BYTES
 from streamhop_protocol.messages import Aborted, Accept, Offer
 
+from .connections import TCP, Answer, Wish
 from .dialogue import Dialogue
 from .manifest import Manifest
 
@@ -51,20 +52,27 @@ class Accepted:
     """Whether the target will tell of pages and blocks that an earlier attempt has left there."""
 
     kept_s: float
+    connections: Answer
+    """What becomes of the container's open connections."""
     findings: Sequence[Finding] = ()
     """What the target warns of."""
 
 
-async def offer(dialogue: Dialogue, manifest: Manifest, *, stage: bool = False) -> Accepted:
+async def offer(
+    dialogue: Dialogue, manifest: Manifest, *, stage: bool = False, connections: Wish | None = None
+) -> Accepted:
     """Offer a container to the peer, and wait for its answer.
 
     :param stage: see :data:`STAGE`.
+    :param connections: None: they need not be kept.
     :raises RefusedError: it may not come.
     :raises UnexpectedError: the peer says what cannot be.
     :raises SessionLost: the session is over.
     """
     seed = secrets.token_bytes(HASH_SEED_BYTES)
-    attributes = {"hash_seed": seed, **({STAGE: True} if stage else {})}
+    attributes: dict[str, object] = {"hash_seed": seed, **({STAGE: True} if stage else {})}
+    if connections is not None:
+        attributes[TCP] = connections.to_wire()
     await dialogue.session.send(
         Offer(move=dialogue.move, epoch=dialogue.epoch, manifest=manifest.to_wire(), attributes=attributes)
     )
@@ -76,6 +84,7 @@ async def offer(dialogue: Dialogue, manifest: Manifest, *, stage: bool = False) 
         _begun(accepted, sizes),
         accepted.attributes.get("held") is True,
         _kept_s(accepted) if stage else 0.0,
+        Answer(keep=False) if connections is None else Answer.from_wire(accepted.attributes.get(TCP)),
         findings_from_wire(accepted.attributes.get(FINDINGS, [])),
     )
 

@@ -15,6 +15,7 @@ from streamhop.telemetry.events import EventLog
 
 from .background import Background
 from .concurrency import concluded
+from .connections import TcpChoice, Wish, wish
 from .converging import ROUNDS_MAX as CONVERGING_ROUNDS_MAX
 from .errors import InDoubtError, MoveError, PreflightError, StillFrozenError
 from .failures import EXPECTED, as_move_error, of_cancel, plain
@@ -69,6 +70,8 @@ class MoveRequest:
     surroundings: Surroundings = DEFAULT
     healthy_s_max: float | None = None
     """How long to wait for the container's health check at the target; None: not at all."""
+    tcp: TcpChoice = TcpChoice.AUTO
+    """What becomes of the container's open connections."""
 
     def policy(self, seconds_max: float) -> PolicyOptions:
         """The policy's options: a target the user named is kept or the move ends; the default one is only aimed at."""
@@ -236,13 +239,21 @@ class Operations:
             tell_warnings(events, "source", container.warnings)
             if request.auto_converge:
                 await check_cpu_quota(self._host, container)
+            connections, why_not = await wish(self._host.engine, found, request.tcp)
+            if why_not:
+                events.emit("remark", text=f"open connections will be closed at the target: {why_not}")
             async with self._staging.held_back(container.id, peer):
-                return await self._hand_over(operation, container, peer, tally)
+                return await self._hand_over(operation, container, peer, tally, connections)
         finally:
             self._leaving.discard(found["Id"])
 
     async def _hand_over(
-        self, operation: Operation, container: SourceContainer, peer: PeerTarget, tally: Tally
+        self,
+        operation: Operation,
+        container: SourceContainer,
+        peer: PeerTarget,
+        tally: Tally,
+        connections: Wish | None = None,
     ) -> dict[str, Any]:
         request, events = operation.request, operation.log
         policy = request.policy(self._host.config.precopy_s_max)
@@ -264,6 +275,7 @@ class Operations:
                 limit,
                 costs,
                 epoch=epoch,
+                connections=connections,
             )
             return operation.outgoing
 

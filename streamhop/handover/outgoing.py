@@ -20,6 +20,7 @@ from streamhop.engine.checkpoint import Checkpoint
 from streamhop.net import PeerSession
 from streamhop.peering import PeerTarget
 from streamhop.telemetry.events import EventLog
+from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import (
     Finish,
     Prepare,
@@ -33,6 +34,7 @@ from streamhop_protocol.messages import State as StateMessage
 
 from .braking import Brake
 from .concurrency import concluded, uninterrupted
+from .connections import Answer, Wish, told
 from .dialogue import Dialogue
 from .errors import (
     ContentError,
@@ -55,7 +57,7 @@ from .retreating import Retreat
 from .sending import Sender
 from .settling_here import remove_tree
 from .source_actions import forbid_restart, remove_moved, stays_frozen
-from .states import RUNS_THERE, SYNCED, Role, State
+from .states import KEEPS_CONNECTIONS, RUNS_THERE, SYNCED, Role, State
 from .traced import Inputs, tell_verdict
 
 log = logging.getLogger("streamhop.handover")
@@ -108,6 +110,7 @@ class OutgoingMove:
         costs: Costs | None = None,
         *,
         epoch: int = FIRST_EPOCH,
+        connections: Wish | None = None,
     ) -> None:
         self.id = move
         self.epoch = epoch
@@ -120,6 +123,7 @@ class OutgoingMove:
         self._means = means or Means()
         self._limit_bytes_per_s = limit_bytes_per_s
         self._costs = costs or Costs()
+        self._connections = connections
         self._journal = MoveJournal(host.journal, self.id, Role.SOURCE, epoch, trace=host.trace)
         self._retreat = Retreat(host, self._journal, self.id, epoch, container.id, events)
         self._brake = Brake(host, self._journal, container, options, events, tally)
@@ -183,9 +187,10 @@ class OutgoingMove:
     async def _move(self, session: PeerSession, dialogue: Dialogue) -> None:
         container = self._container
         self._phase("offer")
-        accepted = await offer(dialogue, container.manifest)
+        accepted = await offer(dialogue, container.manifest, connections=self._connections)
         if self.epoch == FIRST_EPOCH:
             tell_warnings(self._events, "target", accepted.findings)
+        self._tell_of_connections(accepted.connections)
         await self._journal.enter(
             State.PRECOPY,
             container=container.id,
@@ -194,6 +199,7 @@ class OutgoingMove:
             new_name=container.manifest.request.name,
             restart_policy=dict(container.restart_policy),
             **({VOLUMES: dict(container.volumes)} if container.volumes else {}),
+            **({KEEPS_CONNECTIONS: True} if accepted.connections.keep else {}),
         )
         self._phase("pre-copy")
         sender = self._means.sender(
@@ -211,6 +217,13 @@ class OutgoingMove:
             digest = await self._freeze_and_send(session, sender, dialogue, checkpoint)
             await self._release(session, dialogue, digest)
             await self._finish(session, dialogue)
+
+    def _tell_of_connections(self, answer: Answer) -> None:
+        if self._connections is None:
+            return
+        if not answer.keep and self._connections.must:
+            raise UnexpectedError("the peer closes connections that must be kept, and has not refused")
+        self._events.emit("remark", text=told(self._connections, answer))
 
     # -- pre-copy --------------------------------------------------------------------------------------------------
 
@@ -436,7 +449,7 @@ class OutgoingMove:
         self._phase("finish")
         # Before the copy here goes: nobody may take it back from now on.
         await self._journal.note(**{RUNS_THERE: True})
-        await remove_moved(self._host.engine, self._container.id)
+        await remove_moved(self._host.engine, self._container.id, silently=await self._keeps_connections())
         await self._journal.enter(State.DONE, owes_finish=True, **owed_volumes(self._container.volumes))
         await remove_tree(self._host.dump_dir(self.id))
         await session.send(Finish(move=self.id, epoch=self.epoch))
@@ -449,6 +462,10 @@ class OutgoingMove:
                 synced = answer.attributes.get(SYNCED) is True
                 await self._journal.note(owes_finish=False, **{SYNCED: synced})
                 await end_volumes(self._host, self._journal, self._container.volumes, synced=synced)
+
+    async def _keeps_connections(self) -> bool:
+        record = await self._journal.latest()
+        return record is not None and bool(record.details.get(KEEPS_CONNECTIONS))
 
     async def forgo(self) -> None:
         """See :meth:`.Retreat.forgo`."""

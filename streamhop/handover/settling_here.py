@@ -22,7 +22,7 @@ from .host import Host, MoveJournal
 from .journal import Record
 from .moved_volumes import end_volumes
 from .source_actions import allow_restart, thaw
-from .states import LOST, OWES_CPU, OWES_VOLUMES, SYNCED, Role, State
+from .states import KEEPS_CONNECTIONS, LOST, OWES_CPU, OWES_VOLUMES, SYNCED, Role, State
 from .target_actions import has_started, provisional_name, remove_never_started
 from .target_mounts import remove_mounts
 from .target_networks import remove_networks
@@ -115,7 +115,12 @@ async def abort(host: Host, record: Record) -> Record:
 async def _thaw(host: Host, record: Record) -> None:
     container = str(record.details["container"])
     try:
-        await thaw(host.engine, container, unpause=not record.details.get("paused_by_others"))
+        await thaw(
+            host.engine,
+            container,
+            unpause=not record.details.get("paused_by_others"),
+            announce=bool(record.details.get(KEEPS_CONNECTIONS)),
+        )
         await allow_restart(host.engine, container, restart_policy(record))
     except NotFound:
         log.error("move %s: the container that was frozen is gone", record.move.hex()[:8])

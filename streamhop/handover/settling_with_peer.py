@@ -22,7 +22,7 @@ from .journal import Record
 from .moved_volumes import VOLUMES, end_volumes, owed_volumes
 from .settling_here import settle_here
 from .source_actions import remove_moved
-from .states import OWES_VOLUMES, RUNS_THERE, SYNCED, Role, State
+from .states import KEEPS_CONNECTIONS, OWES_VOLUMES, RUNS_THERE, SYNCED, Role, State
 
 log = logging.getLogger("streamhop.handover")
 
@@ -75,8 +75,13 @@ async def _ask_whether_it_runs(host: Host, record: Record, journal: MoveJournal,
 async def _let_go(host: Host, record: Record, journal: MoveJournal) -> None:
     """It runs there: the copy here goes, and nobody may take it back from now on."""
     await journal.note(**{RUNS_THERE: True})
-    await remove_moved(host.engine, str(record.details["container"]))
+    await _remove_moved(host, record)
     await journal.enter(State.DONE, owes_finish=True, **owed_volumes(record.details.get(VOLUMES)))
+
+
+async def _remove_moved(host: Host, record: Record) -> None:
+    silently = bool(record.details.get(KEEPS_CONNECTIONS))
+    await remove_moved(host.engine, str(record.details["container"]), silently=silently)
 
 
 async def _tell_abort(host: Host, record: Record, journal: MoveJournal, session: PeerSession) -> None:
@@ -88,7 +93,7 @@ async def _tell_abort(host: Host, record: Record, journal: MoveJournal, session:
         return
     if isinstance(answer, StateMessage) and answer.epoch > record.epoch and answer.state in _STARTED:
         log.warning("move %s was claimed at the target while this host was away: the copy here goes", record.move.hex())
-        await remove_moved(host.engine, str(record.details["container"]))
+        await _remove_moved(host, record)
         await journal.note(owes_abort=False, owes_thaw=False, claimed_there=True)
         return
     raise UnexpectedError(f"aborted here, but the peer says {getattr(answer, 'state', type(answer).__name__)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from streamhop.engine.announcements import announce_addresses
 from streamhop.engine.docker import Conflict, Engine, NotFound
 from streamhop.engine.netgate import close_gate, open_gate
 
@@ -42,10 +43,11 @@ async def stays_frozen(engine: Engine, container: str, init_pid: int) -> bool:
     return not state["Running"] or (state["Paused"] and state["Pid"] == init_pid)
 
 
-async def thaw(engine: Engine, container: str, *, unpause: bool = True) -> None:
+async def thaw(engine: Engine, container: str, *, unpause: bool = True, announce: bool = False) -> None:
     """Make the container go on as before a freeze, whichever part of the freeze was done.
 
     :param unpause: False if somebody else had paused it: it stays so.
+    :param announce: whether its neighbours may believe by now that its addresses are at the target.
     """
     state = (await engine.inspect_container(container))["State"]
     if not state["Running"]:
@@ -53,6 +55,8 @@ async def thaw(engine: Engine, container: str, *, unpause: bool = True) -> None:
     await open_gate(state["Pid"])
     if state["Paused"] and unpause:
         await engine.unpause(container)
+    if announce:
+        await announce_addresses(state["Pid"])
 
 
 async def forbid_restart(engine: Engine, container: str) -> None:
@@ -83,16 +87,19 @@ def _restarts(policy: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
     )
 
 
-async def remove_moved(engine: Engine, container: str) -> None:
+async def remove_moved(engine: Engine, container: str, *, silently: bool) -> None:
     """Remove the frozen copy of a container that runs elsewhere now.
 
     It is killed while frozen, so that it never runs another instruction, and with the gate open, so that its
     kernel closes the connections towards clients: they reconnect at once instead of waiting for a time-out.
+
+    :param silently: the connections went with it: the gate stays closed until its network namespace is gone, so that
+        nothing of this copy reaches a client.
     """
     try:
         state = (await engine.inspect_container(container))["State"]
         if state["Running"]:
-            await open_gate(state["Pid"])
+            await (close_gate if silently else open_gate)(state["Pid"])
             await engine.kill(container)
         await engine.remove(container, force=True)
     except NotFound:

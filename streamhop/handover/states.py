@@ -74,6 +74,10 @@ RUNS_THERE = "runs_there"
 """A detail of a source's RELEASED: the target has said that it runs there. The copy here is about to go, if it is not
 gone already: nobody may take it back."""
 
+KEEPS_CONNECTIONS = "keeps_connections"
+"""A detail of a source's record: the container's addresses and open connections go with it. Its copy here must not say
+a word to its clients, not even that it ends; and if it stays it has to tell its neighbours where it is."""
+
 LOST = "lost"
 """A detail of a target's OWNED: the host went down around the start, and nobody can say whether the container ran for a
 moment. An operator decides, at the source: see :meth:`.Moves.reclaim`. Until then there is nothing to do here."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from streamhop.content.container_config import NetworkDescription, network_refusals
+from streamhop.content.container_config import NetworkDescription, addresses_taken, network_refusals, subnets_of
 from streamhop.engine.docker import Conflict, Engine, EngineError, NotFound
 from streamhop.engine.routes import routed_networks
 from streamhop.findings import Finding, found, shown
@@ -73,7 +73,7 @@ async def _missing(engine: Engine, manifest: Manifest, name: str, *, may_make: b
             fix += '; or allow it in [policy] at the target: networks = "create"'
         return [found("target.network", f"the target has no network {name!r}", fix)]
     refusals = list(network_refusals(described))
-    taken = [pool for network in await engine.list_networks() for pool in _pools(network)]
+    taken = [pool for network in await engine.list_networks() for pool in subnets_of(network)]
     taken += await asyncio.to_thread(routed_networks, Path("/proc/net"))
     return refusals + list(_overlaps(described, taken))
 
@@ -93,20 +93,10 @@ def _overlaps(network: NetworkDescription, taken: Sequence[_Network]) -> Iterato
             )
 
 
-def _pools(network: Mapping[str, Any]) -> Iterator[_Network]:
-    for pool in (network.get("IPAM") or {}).get("Config") or ():
-        with contextlib.suppress(ValueError):
-            yield ipaddress.ip_network(pool.get("Subnet", ""), strict=False)
-
-
 def _address_findings(name: str, details: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[Finding]:
     """Whether the fixed addresses of the container are to be had in a network that is there."""
-    pools = list(_pools(details))
-    used = {
-        str(endpoint.get(field, "")).partition("/")[0]
-        for endpoint in (details.get("Containers") or {}).values()
-        for field in ("IPv4Address", "IPv6Address")
-    }
+    pools = list(subnets_of(details))
+    used = addresses_taken(details)
     for field in ("IPv4Address", "IPv6Address"):
         text = str(wanted.get(field) or "")
         if not text:

@@ -37,7 +37,7 @@ INSPECT: dict[str, Any] = {
     "ConfigOnly": False,
     "Containers": {"c" * 64: {"Name": "web", "IPv4Address": "172.28.5.1/16"}},
     "Options": {"com.docker.network.driver.mtu": "1400"},
-    "Labels": {"com.docker.compose.network": "shop", LABEL: "x"},
+    "Labels": {"com.docker.compose.network": "shop", LABEL: "x", "streamhop.segment": "hall"},
 }
 
 

@@ -76,6 +76,12 @@ async def test_pages_come_over_the_descriptor_that_criu_is_told_of(runc: Path) -
     assert (runc.parent / "answer").read_text() == "done"
 
 
+async def test_what_connection_tracking_knew_is_left_out(runc: Path) -> None:
+    _script(runc, "mkdir image; cd image; touch netns-ct-10.img netns-exp-10.img core-1.img netns-10.img")
+    await _checkpoint(runc)
+    assert sorted(path.name for path in (runc.parent / "image").iterdir()) == ["core-1.img", "netns-10.img"]
+
+
 async def test_criu_does_not_begin_before_it_is_told(runc: Path) -> None:
     _script(runc, "cat > begun < /dev/null", before="touch up")
     async with _waiting(runc) as checkpoint:

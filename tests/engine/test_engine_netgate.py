@@ -20,7 +20,8 @@ pytestmark = pytest.mark.root
 def process() -> Iterator[int]:
     """A process in a network namespace of its own, with loopback and a pair of devices up."""
     links = "ip link set lo up; ip link add d0 type veth peer name d1; ip link set d1 up; ip link set d0 up"
-    script = f"set -e; {links}; ip addr add 10.9.0.1/24 dev d0; echo ready; exec sleep 1000"
+    addresses = "ip addr add 10.9.0.1/24 dev d0; ip addr add fd00:9::1/64 dev d0 nodad"
+    script = f"set -e; {links}; {addresses}; echo ready; exec sleep 1000"
     with subprocess.Popen(["unshare", "--net", "sh", "-c", script], stdout=subprocess.PIPE, text=True) as inside:
         try:
             assert inside.stdout is not None
@@ -49,6 +50,22 @@ async def test_closed_it_lets_loopback_pass_and_nothing_else(process: int) -> No
     await open_gate(process)
     assert not await gate_is_closed(process)
     assert _sends(process, "10.9.0.2")
+
+
+async def test_advertisements_leave_a_closed_gate_and_solicitations_do_not(process: int) -> None:
+    """Docker advertises addresses as it wires a namespace, and fails the start if it cannot."""
+    await close_gate(process)
+    assert _sends_icmpv6(process, 136)
+    assert not _sends_icmpv6(process, 135)
+
+
+def _sends_icmpv6(pid: int, kind: int) -> bool:
+    target = "('fd00:9::2', 0)"
+    program = f"import socket; socket.socket(10, 3, 58).sendto(bytes([{kind}]) + bytes(23), {target})"
+    command = ["nsenter", "--target", str(pid), "--net", "python3", "-c", program]
+    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    assert done.returncode == 0 or "PermissionError" in done.stderr, done.stderr
+    return done.returncode == 0
 
 
 async def test_the_hosts_own_network_has_no_gate() -> None:

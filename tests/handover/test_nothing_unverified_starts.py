@@ -60,7 +60,7 @@ class Pending:
     async def bundle(self) -> Any:
         return SimpleNamespace(path=self.bundle_dir)
 
-    async def get_ready(self, image: Path, work: Path, launchers: Path, logs: Path) -> None:
+    async def get_ready(self, image: Path, work: Path, launchers: Path, tcp: str, logs: Path) -> None:
         self.asked.append("ready")
 
     async def fail(self) -> None:

@@ -98,6 +98,21 @@ async def test_it_runs_there_so_the_copy_here_goes(
     assert journal.unsettled() == []
 
 
+async def test_where_connections_went_along_the_copy_here_goes_without_a_word(
+    journal: Journal, gates: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    closed: list[int] = []
+
+    async def close_gate(pid: int) -> None:
+        closed.append(pid)
+
+    monkeypatch.setattr("streamhop.handover.source_actions.close_gate", close_gate)
+    peer = FakePeer(says(State.OPEN), says(State.DONE))
+    _, engine = await settled(journal, peer, monkeypatch, tmp_path, State.RELEASED, keeps_connections=True)
+    assert engine.calls == ["kill", "remove"]
+    assert (gates, closed) == ([], [7])
+
+
 async def test_a_prepared_target_is_sent_the_same_go_again(
     journal: Journal, gates: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

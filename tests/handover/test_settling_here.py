@@ -37,6 +37,25 @@ async def test_a_source_found_frozen_is_thawed_and_owes_an_abort(
     assert not host.dump_dir(MOVE).exists()
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_a_source_that_is_thawed_tells_its_neighbours_where_it_is(
+    journal: Journal, tmp_path: Path, gates: list[int], monkeypatch: pytest.MonkeyPatch, *, keeps: bool
+) -> None:
+    """The target may have announced the same addresses by then."""
+    announced: list[int] = []
+
+    async def announce(pid: int) -> None:
+        assert engine.status == "running"
+        announced.append(pid)
+
+    monkeypatch.setattr("streamhop.handover.source_actions.announce_addresses", announce)
+    engine = FakeEngine("paused")
+    details = {"keeps_connections": True} if keeps else {}
+    record = written(journal, Role.SOURCE, State.PRECOPY, State.FREEZING, container="c", peer="p:1", **details)
+    await settle_here(host_with(engine, journal, tmp_path), record)
+    assert announced == ([7] if keeps else [])
+
+
 async def test_a_thaw_that_fails_stays_owed_until_it_is_done(
     journal: Journal, tmp_path: Path, gates: list[int]
 ) -> None:

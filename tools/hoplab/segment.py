@@ -13,6 +13,8 @@ from .state import HostState, LabState
 
 BRIDGE = "br-seg"
 _PORT = "seg0"
+LABEL = "streamhop.segment"
+"""By this label two hosts' Docker networks are told to be one segment."""
 
 
 def segment_subnet(state: LabState) -> str:
@@ -23,6 +25,21 @@ def segment_subnet(state: LabState) -> str:
 def segment_address(state: LabState, host: HostState) -> str:
     """The address a host itself has on the segment."""
     return f"{state.network}.200.{host.number}"
+
+
+def segment_subnet_v6(state: LabState) -> str:
+    """The same of IPv6: ``::1`` to ``::ffff`` are for hosts and for ``docker run --ip6``, the rest Docker hands out."""
+    return f"{_prefix_v6(state)}::/64"
+
+
+def segment_address_v6(state: LabState, host: HostState) -> str:
+    """The IPv6 address a host itself has on the segment."""
+    return f"{_prefix_v6(state)}::{host.number}"
+
+
+def _prefix_v6(state: LabState) -> str:
+    """Of the unique local addresses, RFC 4193."""
+    return f"fd68:6f70:{int(state.network.rpartition('.')[2]):x}:c8"
 
 
 def create_segment(lab: str) -> None:
@@ -41,6 +58,7 @@ def wire_segment(lab: str, state: LabState, host: HostState) -> None:
     network.attach(segment, port, BRIDGE)
     if not host.docker:
         network.add_address(netns, _PORT, segment_address(state, host), 24)
+        network.add_address(netns, _PORT, segment_address_v6(state, host), 64)
 
 
 def attach_host(handle: Host, state: LabState, host: HostState) -> None:
@@ -52,6 +70,15 @@ def attach_host(handle: Host, state: LabState, host: HostState) -> None:
         handle.docker(
             "network",
             "create",
+            "--label",
+            f"{LABEL}={state.name}",
+            "--ipv6",
+            "--subnet",
+            segment_subnet_v6(state),
+            "--gateway",
+            segment_address_v6(state, host),
+            "--ip-range",
+            f"{_prefix_v6(state)}:{host.number}::/80",
             "--subnet",
             segment_subnet(state),
             "--ip-range",

@@ -154,7 +154,7 @@ class SimulatedMeans(Means):
         layers, nothing = cast("Any", _Layers(manifest)), cast("Any", ())
         return Intake(layers, cast("Any", pages), nothing, cast("Any", receiver), tuple(lacking), {}, holds=False)
 
-    async def check_images(self, image: Path, bundle: Path) -> bool:
+    async def check_images(self, image: Path, bundle: Path, *, established: bool) -> bool:
         await self._step("images checked")
         return False
 

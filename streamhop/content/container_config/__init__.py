@@ -7,6 +7,17 @@ from .mount_admission import may_be_bound
 from .mounts import BIND, VOLUME, Mount, is_below, is_plain, mounts_of
 from .networks import PREDEFINED, NetworkDescription, describe_network, network_refusals, networks_from_wire
 from .request import CreationRequest
+from .segments import (
+    Endpoint,
+    addresses_taken,
+    connected,
+    endpoint_on,
+    endpoints_from_wire,
+    misfit,
+    outside,
+    pinned,
+    subnets_of,
+)
 from .source_checks import unsupported
 
 __all__ = [
@@ -15,18 +26,27 @@ __all__ = [
     "VOLUME",
     "AdmissionPolicy",
     "CreationRequest",
+    "Endpoint",
     "Mount",
     "NetworkDescription",
+    "addresses_taken",
     "admit",
+    "connected",
     "creation_request",
     "describe_network",
     "differences",
+    "endpoint_on",
+    "endpoints_from_wire",
     "is_below",
     "is_fixed",
     "is_plain",
     "may_be_bound",
+    "misfit",
     "mounts_of",
     "network_refusals",
     "networks_from_wire",
+    "outside",
+    "pinned",
+    "subnets_of",
     "unsupported",
 ]

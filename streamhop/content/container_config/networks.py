@@ -17,6 +17,7 @@ from streamhop.findings import Finding, found, shown
 from streamhop_protocol.errors import LimitError, MalformedError
 
 from .schema import TEXT_MAP, Checker, ListOf, without_empty
+from .segments import SEGMENT_LABEL
 
 NETWORKS_MAX = 32
 PREDEFINED = frozenset({"bridge", "host", "none", "default"})
@@ -71,8 +72,11 @@ class NetworkDescription:
     def body(self, labels: Mapping[str, str]) -> dict[str, Any]:
         """The body of ``POST /networks/create``.
 
+        That it is a segment is for the people of this host to say, who have joined it to others, or have not.
+
         :param labels: besides its own.
         """
+        own = {key: value for key, value in self.wire.get("Labels", {}).items() if key != SEGMENT_LABEL}
         flags = {key: self.wire[key] for key in ("Internal", "Attachable", "EnableIPv6") if key in self.wire}
         return {
             "Name": self.name,
@@ -81,7 +85,7 @@ class NetworkDescription:
             **flags,
             "IPAM": {"Driver": "default", "Config": list(self.wire.get("Config", ()))},
             "Options": dict(self.wire.get("Options", {})),
-            "Labels": {**self.wire.get("Labels", {}), **labels},
+            "Labels": {**own, **labels},
         }
 
 

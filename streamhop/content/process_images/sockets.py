@@ -2,7 +2,8 @@
 
 Source: CRIU's images/fdinfo.proto, sk-inet.proto, sk-opts.proto, and what criu/sk-inet.c does with them: it binds each
 socket with a port to its address (to one of IPv6 whether that is there or not), and connects those of UDP that are
-connected. Established connections of TCP that are restored closed are neither bound nor connected.
+connected. Established connections of TCP that are restored closed are neither bound nor connected; those that are kept
+are both.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ _TCP = 6
 _TCP_LISTEN, _TCP_CLOSE = 10, 7
 
 
-def needs_network(image_dir: Path) -> bool:
-    """Whether Docker has to wire the network before CRIU comes to the sockets, if connections are restored closed.
+def needs_network(image_dir: Path, *, established: bool = False) -> bool:
+    """Whether Docker has to wire the network before CRIU comes to the sockets.
 
     :param image_dir: images that were admitted.
+    :param established: whether connections are restored as they were, not closed.
     :raises ProtocolError: they are not what CRIU writes.
     :raises OSError: they cannot be read.
     """
-    return any(_needs_network(entry) for entry in records(image_dir / "files.img", MAGIC["files"]))
+    return any(
+        _needs_network(entry, established=established) for entry in records(image_dir / "files.img", MAGIC["files"])
+    )
 
 
-def _needs_network(entry: Message) -> bool:
+def _needs_network(entry: Message, *, established: bool) -> bool:
     kind = entry.number(1)
     if kind == _PACKET:
         return True
@@ -38,7 +42,7 @@ def _needs_network(entry: Message) -> bool:
     if socket.text(17) or (options is not None and options.text(15)):
         return True  # bound to a device
     if socket.number(5) == _TCP and socket.number(6) not in (_TCP_LISTEN, _TCP_CLOSE):
-        return False
+        return established
     # Not even loopback is there before Docker has wired the namespace.
     bound = bool(socket.number(7)) and any(socket.numbers(11))
     return bool(socket.number(8)) or (bound and socket.number(3) == _AF_INET)

@@ -32,12 +32,16 @@ from streamhop.findings import Finding, found, refusing, warning
 from .errors import NotRunningError, PreflightError
 from .host import Host
 from .host_checks import host_findings
+from .left_behind import within
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
 from .preflight import SourceContainer
 from .source_mounts import find_mounts
 from .surroundings import DEFAULT, MOVE_LABEL, Surroundings
 
 PROCESSES_MAX = 4096
+
+WORKLOAD_S_MAX = 30.0
+"""How long the look at the processes may take; that many thousand descriptors take a few seconds."""
 
 _SHM = "/dev/shm"  # noqa: S108 - a mount point inside the container
 _DUMP_SHARE = 1.1
@@ -90,6 +94,7 @@ async def inspect_as_source(
     findings += await host_findings(capabilities, "source")
     if not _runs(details):
         return SourceCheck(findings, None)
+    findings += await _workload(details)
     looked_at = await asyncio.to_thread(_look_at, host, details)
     findings += looked_at.findings
     if any(finding.id in _NOTHING_TO_OFFER for finding in findings):
@@ -172,20 +177,33 @@ class _LookedAt:
     memory_bytes: int
 
 
+async def _workload(details: Mapping[str, Any]) -> list[Finding]:
+    """What the processes do. The kernel may wait for a server or a program before it tells of their files."""
+    try:
+        return await within(WORKLOAD_S_MAX, _look_at_processes, details)
+    except TimeoutError:
+        return [
+            found(
+                "workload.blocked",
+                f"the container's files and processes could not be looked at within {WORKLOAD_S_MAX:.0f} s",
+                "does a file that it has open belong to a network file system or to FUSE, and is its server gone?",
+            )
+        ]
+
+
+def _look_at_processes(details: Mapping[str, Any]) -> list[Finding]:
+    init_pid = details["State"]["Pid"]
+    number = len(container_pids(init_pid))
+    if number > PROCESSES_MAX:
+        reason = f"the container has {number} processes, at most {PROCESSES_MAX} can move"
+        return [found("container.too-many-processes", reason)]
+    mounted = [str(mount.get("Destination", "")) for mount in details.get("Mounts") or ()]
+    return inspect_workload(init_pid, [*_DOCKERS_FILES, *mounted])
+
+
 def _look_at(host: Host, details: Mapping[str, Any]) -> _LookedAt:
     init_pid = details["State"]["Pid"]
     findings: list[Finding] = []
-    processes = container_pids(init_pid)
-    if len(processes) > PROCESSES_MAX:
-        findings.append(
-            found(
-                "container.too-many-processes",
-                f"the container has {len(processes)} processes, at most {PROCESSES_MAX} can move",
-            )
-        )
-    else:
-        mounted = [str(mount.get("Destination", "")) for mount in details.get("Mounts") or ()]
-        findings += inspect_workload(init_pid, [*_DOCKERS_FILES, *mounted])
     trees: dict[str, Path] = {}
     try:
         trees[ROOTFS_TREE] = upperdir_of(init_pid)
@@ -199,7 +217,7 @@ def _look_at(host: Host, details: Mapping[str, Any]) -> _LookedAt:
         stdio = descriptors(runc_root(details["HostConfig"]["Runtime"]), details["Id"])
     except RuncStateError as error:
         findings.append(found("container.runtime", str(error), "is its runtime runc?"))
-    memory_bytes, room = _room_for_dump(host, processes)
+    memory_bytes, room = _room_for_dump(host, container_pids(init_pid))
     return _LookedAt([*findings, *room], trees, stdio, memory_bytes)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -168,6 +170,28 @@ async def test_very_many_processes_are_not_looked_into(source: Source) -> None:
     source.processes = source_checks.PROCESSES_MAX + 1
     assert await source.ids() == ["container.too-many-processes"]
     assert source.mounts == []
+
+
+async def test_a_file_that_nobody_answers_for_does_not_hold_the_check(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stat() of a file on NFS or FUSE waits for its server, and cannot be ended from outside."""
+    answers = threading.Event()
+
+    def blocked(*_: object) -> list[Finding]:
+        answers.wait()
+        return [IO_URING]
+
+    monkeypatch.setattr(source_checks, "inspect_workload", blocked)
+    monkeypatch.setattr(source_checks, "WORKLOAD_S_MAX", 0.05)
+    source.details["HostConfig"]["Devices"] = [{"PathOnHost": "/dev/fuse"}]
+    try:
+        async with asyncio.timeout(10):
+            assert await source.ids() == ["container.device", "workload.blocked"]
+            with pytest.raises(PreflightError):
+                await check_as_source(source.host, source.details, None)
+    finally:
+        answers.set()
 
 
 async def test_a_bad_criu_is_found_by_its_version_as_it_is_printed(source: Source) -> None:

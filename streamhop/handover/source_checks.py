@@ -44,8 +44,10 @@ WORKLOAD_S_MAX = 30.0
 """How long the look at the processes may take; that many thousand descriptors take a few seconds."""
 
 _SHM = "/dev/shm"  # noqa: S108 - a mount point inside the container
-_DUMP_SHARE = 1.1
-"""Of the memory that a dump of it takes: images have a little more in them."""
+_DUMP_BYTES_MIN = 64 << 20
+_DUMP_SHARE = 0.25
+"""Room for the last dump, as a part of the memory: what has changed waits there while the link is slower than CRIU,
+beside CRIU's other images. How much that will be nobody knows before."""
 
 _DOCKERS_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 """Which Docker makes on the host and mounts into every container; it makes them at the target, too."""
@@ -222,10 +224,11 @@ def _look_at(host: Host, details: Mapping[str, Any]) -> _LookedAt:
 
 
 def _room_for_dump(host: Host, processes: Sequence[ProcessRef]) -> tuple[int, list[Finding]]:
-    """How much memory the container has, and what is in the way of a dump of it."""
+    """How much memory the container has, and a warning if a dump of it may not find room."""
     memory_bytes = resident_bytes(processes)
+    wanted = max(_DUMP_BYTES_MIN, round(memory_bytes * _DUMP_SHARE))
     free = shutil.disk_usage(host.config.run_dir).free
-    if free >= memory_bytes * _DUMP_SHARE:
+    if free >= wanted:
         return memory_bytes, []
-    reason = f"the final dump needs about {memory_bytes >> 20} MiB in {host.config.run_dir}, {free >> 20} MiB are free"
+    reason = f"the final dump may need {wanted >> 20} MiB or more in {host.config.run_dir}, {free >> 20} MiB are free"
     return memory_bytes, [found("host.dump-room", reason, "make that tmpfs larger, or set run_dir to a larger one")]

@@ -43,6 +43,7 @@ class Source:
         self.kernel: list[Finding] = []
         self.mounts: list[Any] = []
         self.free = 1 << 40
+        self.memory = 1 << 20
         self.trouble: Exception | None = None
         self.processes = 3
         self.details: dict[str, Any] = {
@@ -85,7 +86,7 @@ class Source:
             (host_checks, "kernel_findings", lambda: self.kernel),
             (host_checks, "criu_check", nothing),
             (source_checks, "container_pids", lambda _: [None] * self.processes),
-            (source_checks, "resident_bytes", lambda _: 1 << 20),
+            (source_checks, "resident_bytes", lambda _: self.memory),
             (source_checks, "inspect_workload", workload),
             (source_checks, "upperdir_of", upperdir),
             (source_checks, "descriptors", stdio),
@@ -125,10 +126,28 @@ async def test_all_that_refuses_is_told_at_once_and_warnings_are_no_reason(sourc
     with pytest.raises(PreflightError) as caught:
         await check_as_source(source.host, source.details, None)
     error = caught.value
-    assert [finding.id for finding in error.findings] == ["container.device", "workload.io-uring", "host.dump-room"]
+    assert [finding.id for finding in error.findings] == ["container.device", "workload.io-uring"]
     assert error.exit_code == 12
     assert error.as_json()["findings"][1]["fix"] == "switch it off"
     assert await source.ids() == ["container.device", "kernel.criu-check", "workload.io-uring", "host.dump-room"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "free", "warns"),
+    [
+        (1 << 20, (64 << 20) - 1, True),
+        (1 << 20, 64 << 20, False),
+        (4 << 30, (1 << 30) - 1, True),
+        (4 << 30, 1 << 30, False),
+    ],
+)
+async def test_room_for_what_changes_is_wanted_and_not_for_all_memory(
+    source: Source, memory: int, free: int, warns: bool
+) -> None:
+    """Memory is sent as it is dumped, and what is sent needs no room."""
+    source.memory, source.free = memory, free
+    container = await check_as_source(source.host, source.details, None)
+    assert [finding.id for finding in container.warnings] == (["host.dump-room"] if warns else [])
 
 
 async def test_a_container_that_refuses_can_still_be_asked_about(source: Source) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
@@ -135,12 +136,23 @@ def make_private(config: Config) -> None:
 def begin_keylog(path: Path) -> None:
     """See that the secrets of sessions can be added to ``path``, and that nobody forgets that they are.
 
-    :raises ConfigError: they cannot.
+    :raises ConfigError: they cannot, or somebody else could read them there.
     """
     try:
-        path.open("ab").close()
+        # Without waiting for a reader, should it be a FIFO.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            there = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise ConfigError(f"lab_keylog: cannot write to {path}: {plain(error)}") from error
+    if not stat.S_ISREG(there.st_mode):
+        raise ConfigError(f"lab_keylog: {path} is no regular file")
+    if there.st_uid != os.geteuid() or there.st_mode & 0o077:
+        # One that was made before keeps its owner and mode, whatever the umask is.
+        raise ConfigError(f"lab_keylog: others may read {path}: remove it, or make it this user's with mode 0600")
     log.warning(
         "LAB ONLY: the secrets of all sessions go to %s. Whoever reads that file reads the memory of every container "
         "that moves. Take lab_keylog out of the configuration, and remove the file, unless this is a lab",

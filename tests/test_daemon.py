@@ -63,3 +63,34 @@ def test_who_asks_for_a_keylog_is_warned_and_nobody_else_reads_it(
     assert str(tmp_path / "keys") in record.message
     with pytest.raises(ConfigError, match="lab_keylog: cannot write"):
         begin_keylog(tmp_path / "nowhere" / "keys")
+
+
+def test_a_keylog_that_others_may_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P13: a file that is there keeps its mode."""
+    keys = tmp_path / "keys"
+    keys.touch()
+    for mode in (0o644, 0o640, 0o606):
+        keys.chmod(mode)
+        with pytest.raises(ConfigError, match="others may read"):
+            begin_keylog(keys)
+    keys.chmod(0o600)
+    begin_keylog(keys)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(ConfigError, match="others may read"):
+        begin_keylog(keys)
+
+
+def test_a_keylog_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    """P13: a link in a directory that others may write, too, such as /tmp."""
+    (tmp_path / "theirs").touch(0o600)
+    (tmp_path / "link").symlink_to(tmp_path / "theirs")
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    for name in ("link", "fifo"):
+        with pytest.raises(ConfigError, match="lab_keylog: "):
+            begin_keylog(tmp_path / name)
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(ConfigError, match="no regular file"):
+            begin_keylog(tmp_path / "fifo")
+    finally:
+        os.close(reader)

@@ -18,8 +18,10 @@ HOST_KINDS: Final[Mapping[str, Kind]] = {
     "host.criu-missing": Kind("CRIU dumps and restores processes", CRIU),
     "host.criu-old": Kind("it lacks options that a move needs, or cannot work on this kernel", CRIU),
     "host.dump-room": Kind(
-        "the last difference is taken from a dump of all memory, which is written to a tmpfs while the container is "
-        "frozen"
+        "what has changed when the container is frozen waits there while the link is slower than the dump, beside "
+        "CRIU's images of all but memory; with no room left the move ends, and the container goes on where it was",
+        "docs/decisions/0015",
+        Severity.WARNS,
     ),
     "host.cpu-quota": Kind("--auto-converge slows a container down by its cgroup", "docs/decisions/0010"),
     "kernel.checkpoint-restore": Kind(

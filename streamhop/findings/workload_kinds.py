@@ -54,6 +54,10 @@ WORKLOAD_KINDS: Final[Mapping[str, Kind]] = {
         "https://docs.docker.com/reference/cli/docker/container/exec/",
         Severity.WARNS,
     ),
+    "workload.blocked": Kind(
+        "CRIU looks at the same files while the container is frozen, and would wait as long",
+        "https://man7.org/linux/man-pages/man5/nfs.5.html",
+    ),
     "workload.unseen": Kind(
         "what could not be looked at is found by CRIU, if at all, when the container is frozen",
         "https://man7.org/linux/man-pages/man5/proc.5.html",

@@ -32,6 +32,7 @@ from streamhop.findings import Finding, found, refusing, warning
 from .errors import NotRunningError, PreflightError
 from .host import Host
 from .host_checks import host_findings
+from .left_behind import within
 from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
 from .preflight import SourceContainer
 from .source_mounts import find_mounts
@@ -39,9 +40,14 @@ from .surroundings import DEFAULT, MOVE_LABEL, Surroundings
 
 PROCESSES_MAX = 4096
 
+WORKLOAD_S_MAX = 30.0
+"""How long the look at the processes may take; that many thousand descriptors take a few seconds."""
+
 _SHM = "/dev/shm"  # noqa: S108 - a mount point inside the container
-_DUMP_SHARE = 1.1
-"""Of the memory that a dump of it takes: images have a little more in them."""
+_DUMP_BYTES_MIN = 64 << 20
+_DUMP_SHARE = 0.25
+"""Room for the last dump, as a part of the memory: what has changed waits there while the link is slower than CRIU,
+beside CRIU's other images. How much that will be nobody knows before."""
 
 _DOCKERS_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 """Which Docker makes on the host and mounts into every container; it makes them at the target, too."""
@@ -90,6 +96,7 @@ async def inspect_as_source(
     findings += await host_findings(capabilities, "source")
     if not _runs(details):
         return SourceCheck(findings, None)
+    findings += await _workload(details)
     looked_at = await asyncio.to_thread(_look_at, host, details)
     findings += looked_at.findings
     if any(finding.id in _NOTHING_TO_OFFER for finding in findings):
@@ -172,20 +179,33 @@ class _LookedAt:
     memory_bytes: int
 
 
+async def _workload(details: Mapping[str, Any]) -> list[Finding]:
+    """What the processes do. The kernel may wait for a server or a program before it tells of their files."""
+    try:
+        return await within(WORKLOAD_S_MAX, _look_at_processes, details)
+    except TimeoutError:
+        return [
+            found(
+                "workload.blocked",
+                f"the container's files and processes could not be looked at within {WORKLOAD_S_MAX:.0f} s",
+                "does a file that it has open belong to a network file system or to FUSE, and is its server gone?",
+            )
+        ]
+
+
+def _look_at_processes(details: Mapping[str, Any]) -> list[Finding]:
+    init_pid = details["State"]["Pid"]
+    number = len(container_pids(init_pid))
+    if number > PROCESSES_MAX:
+        reason = f"the container has {number} processes, at most {PROCESSES_MAX} can move"
+        return [found("container.too-many-processes", reason)]
+    mounted = [str(mount.get("Destination", "")) for mount in details.get("Mounts") or ()]
+    return inspect_workload(init_pid, [*_DOCKERS_FILES, *mounted])
+
+
 def _look_at(host: Host, details: Mapping[str, Any]) -> _LookedAt:
     init_pid = details["State"]["Pid"]
     findings: list[Finding] = []
-    processes = container_pids(init_pid)
-    if len(processes) > PROCESSES_MAX:
-        findings.append(
-            found(
-                "container.too-many-processes",
-                f"the container has {len(processes)} processes, at most {PROCESSES_MAX} can move",
-            )
-        )
-    else:
-        mounted = [str(mount.get("Destination", "")) for mount in details.get("Mounts") or ()]
-        findings += inspect_workload(init_pid, [*_DOCKERS_FILES, *mounted])
     trees: dict[str, Path] = {}
     try:
         trees[ROOTFS_TREE] = upperdir_of(init_pid)
@@ -199,15 +219,16 @@ def _look_at(host: Host, details: Mapping[str, Any]) -> _LookedAt:
         stdio = descriptors(runc_root(details["HostConfig"]["Runtime"]), details["Id"])
     except RuncStateError as error:
         findings.append(found("container.runtime", str(error), "is its runtime runc?"))
-    memory_bytes, room = _room_for_dump(host, processes)
+    memory_bytes, room = _room_for_dump(host, container_pids(init_pid))
     return _LookedAt([*findings, *room], trees, stdio, memory_bytes)
 
 
 def _room_for_dump(host: Host, processes: Sequence[ProcessRef]) -> tuple[int, list[Finding]]:
-    """How much memory the container has, and what is in the way of a dump of it."""
+    """How much memory the container has, and a warning if a dump of it may not find room."""
     memory_bytes = resident_bytes(processes)
+    wanted = max(_DUMP_BYTES_MIN, round(memory_bytes * _DUMP_SHARE))
     free = shutil.disk_usage(host.config.run_dir).free
-    if free >= memory_bytes * _DUMP_SHARE:
+    if free >= wanted:
         return memory_bytes, []
-    reason = f"the final dump needs about {memory_bytes >> 20} MiB in {host.config.run_dir}, {free >> 20} MiB are free"
+    reason = f"the final dump may need {wanted >> 20} MiB or more in {host.config.run_dir}, {free >> 20} MiB are free"
     return memory_bytes, [found("host.dump-room", reason, "make that tmpfs larger, or set run_dir to a larger one")]

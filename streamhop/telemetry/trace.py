@@ -91,7 +91,11 @@ def traced_to(path: Path | None, host: str) -> Iterator[Trace | None]:
         yield None
         return
     if path.is_file():
-        path.replace(path.with_name(path.name + EARLIER))
+        earlier = path.with_name(path.name + EARLIER)
+        path.replace(earlier)
+        if not earlier.is_symlink():
+            # It may come from a daemon that did not see to that yet.
+            earlier.chmod(0o600)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         yield Trace(file, host)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +43,7 @@ class Source:
         self.kernel: list[Finding] = []
         self.mounts: list[Any] = []
         self.free = 1 << 40
+        self.memory = 1 << 20
         self.trouble: Exception | None = None
         self.processes = 3
         self.details: dict[str, Any] = {
@@ -83,7 +86,7 @@ class Source:
             (host_checks, "kernel_findings", lambda: self.kernel),
             (host_checks, "criu_check", nothing),
             (source_checks, "container_pids", lambda _: [None] * self.processes),
-            (source_checks, "resident_bytes", lambda _: 1 << 20),
+            (source_checks, "resident_bytes", lambda _: self.memory),
             (source_checks, "inspect_workload", workload),
             (source_checks, "upperdir_of", upperdir),
             (source_checks, "descriptors", stdio),
@@ -123,10 +126,28 @@ async def test_all_that_refuses_is_told_at_once_and_warnings_are_no_reason(sourc
     with pytest.raises(PreflightError) as caught:
         await check_as_source(source.host, source.details, None)
     error = caught.value
-    assert [finding.id for finding in error.findings] == ["container.device", "workload.io-uring", "host.dump-room"]
+    assert [finding.id for finding in error.findings] == ["container.device", "workload.io-uring"]
     assert error.exit_code == 12
     assert error.as_json()["findings"][1]["fix"] == "switch it off"
     assert await source.ids() == ["container.device", "kernel.criu-check", "workload.io-uring", "host.dump-room"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "free", "warns"),
+    [
+        (1 << 20, (64 << 20) - 1, True),
+        (1 << 20, 64 << 20, False),
+        (4 << 30, (1 << 30) - 1, True),
+        (4 << 30, 1 << 30, False),
+    ],
+)
+async def test_room_for_what_changes_is_wanted_and_not_for_all_memory(
+    source: Source, memory: int, free: int, warns: bool
+) -> None:
+    """Memory is sent as it is dumped, and what is sent needs no room."""
+    source.memory, source.free = memory, free
+    container = await check_as_source(source.host, source.details, None)
+    assert [finding.id for finding in container.warnings] == (["host.dump-room"] if warns else [])
 
 
 async def test_a_container_that_refuses_can_still_be_asked_about(source: Source) -> None:
@@ -168,6 +189,28 @@ async def test_very_many_processes_are_not_looked_into(source: Source) -> None:
     source.processes = source_checks.PROCESSES_MAX + 1
     assert await source.ids() == ["container.too-many-processes"]
     assert source.mounts == []
+
+
+async def test_a_file_that_nobody_answers_for_does_not_hold_the_check(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stat() of a file on NFS or FUSE waits for its server, and cannot be ended from outside."""
+    answers = threading.Event()
+
+    def blocked(*_: object) -> list[Finding]:
+        answers.wait()
+        return [IO_URING]
+
+    monkeypatch.setattr(source_checks, "inspect_workload", blocked)
+    monkeypatch.setattr(source_checks, "WORKLOAD_S_MAX", 0.05)
+    source.details["HostConfig"]["Devices"] = [{"PathOnHost": "/dev/fuse"}]
+    try:
+        async with asyncio.timeout(10):
+            assert await source.ids() == ["container.device", "workload.blocked"]
+            with pytest.raises(PreflightError):
+                await check_as_source(source.host, source.details, None)
+    finally:
+        answers.set()
 
 
 async def test_a_bad_criu_is_found_by_its_version_as_it_is_printed(source: Source) -> None:

@@ -45,6 +45,24 @@ def test_the_trace_of_the_daemon_before_is_kept_once(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_the_trace_of_the_daemon_before_is_shut_to_others_too(tmp_path: Path) -> None:
+    """P13: it keeps the mode that it was made with."""
+    path = tmp_path / "trace"
+    path.touch()
+    path.chmod(0o644)
+    with traced_to(path, "edge-a"):
+        assert stat.S_IMODE((tmp_path / "trace.1").stat().st_mode) == 0o600
+
+
+def test_an_earlier_trace_that_is_a_link_leads_to_nobodys_mode(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.touch()
+    theirs.chmod(0o644)
+    (tmp_path / "trace").symlink_to(theirs)
+    with traced_to(tmp_path / "trace", "edge-a"):
+        assert stat.S_IMODE(theirs.stat().st_mode) == 0o644
+
+
 def test_without_a_path_there_is_none() -> None:
     with traced_to(None, "edge-a") as trace:
         assert trace is None

@@ -55,6 +55,7 @@ def test_a_move_prints_its_table_on_stdout_and_its_progress_on_stderr(daemon: Fa
             "reconnect_s": None,
             "wait_healthy_s": None,
             "limit_bytes_per_s": None,
+            "tcp": None,
         }
     ]
     assert "0.610 s" in result.stdout

@@ -17,6 +17,7 @@ from . import exit_codes
 from .asking import ask, format_option, list_rows
 from .client import ControlClient, ControlError
 from .durations import Duration
+from .forwarding import forward, forwards
 from .handover import handover
 from .kept import kept
 from .moving import attach, cancel, migrate, moves, wait
@@ -165,7 +166,7 @@ def version(client: ControlClient, form: str) -> None:
         click.echo(f"{name:12} {printable(text)}")
 
 
-for command in (migrate, moves, wait, attach, cancel, stage, staged, unstage, handover, kept):
+for command in (migrate, moves, wait, attach, cancel, stage, staged, unstage, handover, kept, forwards, forward):
     cli.add_command(command)
 
 

@@ -70,6 +70,11 @@ _WHERE = {
     help="Open TCP connections: keep them or do not move; close them; keep them where the container keeps its "
     "addresses, on a segment that both hosts are on. [default: auto]",
 )
+@click.option(
+    "--forward",
+    type=Duration(),
+    help="Afterwards relay the ports published here to the target for so long; see `streamhop forwards`.",
+)
 @click.option("--detach", is_flag=True, help="Print the move's ID once all is checked, and leave it to the daemon.")
 @format_option
 @click.pass_obj
@@ -84,6 +89,7 @@ def migrate(
     reconnect: float | None,
     wait_healthy: float | None,
     tcp: str | None,
+    forward: float | None,
     *,
     auto_converge: bool,
     detach: bool,
@@ -110,6 +116,7 @@ def migrate(
         "reconnect_s": reconnect,
         "wait_healthy_s": wait_healthy,
         "tcp": tcp,
+        "forward_s": forward,
     }
     move = ask(lambda: client.start_move(body))
     checked = (lambda event: event.get("phase") == DETACHED_AT) if detach else None

@@ -44,6 +44,7 @@ from streamhop.identity import BadTokenError, PeerBookError
 from streamhop.peering import PairingError
 
 from .access import Access
+from .forwarding import ForwardingApi
 from .peering import PeeringApi
 from .staging import StagingApi
 
@@ -91,6 +92,7 @@ _MOVE_FIELDS = frozenset(
         "reconnect_s",
         "wait_healthy_s",
         "tcp",
+        "forward_s",
     }
 )
 
@@ -150,6 +152,7 @@ def move_request_from_json(body: Any) -> MoveRequest:
         reconnect_s=_seconds(body, "reconnect_s", zero=True),
         healthy_s_max=_seconds(body, "wait_healthy_s"),
         tcp=TcpChoice(tcp),
+        forward_s=_seconds(body, "forward_s"),
     )
 
 
@@ -196,6 +199,7 @@ class ControlApi:
             ]
         )
         app.add_routes(StagingApi(self._moves).routes())
+        app.add_routes(ForwardingApi(self._moves).routes())
         if self._peering is not None:
             app.add_routes(self._peering.routes())
         return app

@@ -15,6 +15,7 @@ from streamhop.engine.restores import RestoreServer
 from streamhop.peering import PeerDirectory
 
 from .concurrency import in_worker, uninterrupted
+from .forwards import Forwards
 from .journal import Journal, Record
 from .kept import KeptContent
 from .states import Role, State, StateMachine
@@ -54,8 +55,14 @@ class Host:
     """Held while an image is loaded: the next move of the same image then finds it."""
     boot: str = field(default_factory=current_boot)
     cpu: CpuQuotas = field(default_factory=CpuQuotas)
+    forwards: Forwards = field(init=False)
+    """Ports of moved containers that are relayed from here."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the daemon ends: nothing new begins, and a cancel is nobody's wish."""
+
+    def __post_init__(self) -> None:
+        """A part that is made of others."""
+        object.__setattr__(self, "forwards", Forwards(self.journal, self.boot))
 
     def spool(self, move: bytes) -> Path:
         """Where what arrives for ``move`` is kept until it is used; on disk."""

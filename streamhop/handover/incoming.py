@@ -54,6 +54,7 @@ from .manifest import ROOTFS_TREE, SHM_TREE, Manifest
 from .means import Means
 from .offering import KEPT_S, STAGE, UNSTAGE
 from .outcomes import WHY
+from .preflight import published_ports
 from .receiving import tell_held
 from .settling_here import settle_here
 from .states import STAGED, Role, State
@@ -363,6 +364,8 @@ class IncomingMove:
         await self._receiver.layers_complete()
         # What an end of the move meanwhile would lose sight of could not be removed.
         container = await uninterrupted(self._create(manifest))
+        # Docker takes the ports as it starts it; if it is not to be, they are relayed again.
+        await self._host.forwards.yield_ports(published_ports(manifest.request.body), self.id)
         self._pending = self._host.restores.expect(container)
         self._starting = asyncio.create_task(self._host.engine.start(container))
         # How it failed is asked for only by those who still wait for it.

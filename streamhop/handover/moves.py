@@ -17,6 +17,7 @@ from .arrivals import Arrivals
 from .background import Background
 from .concurrency import in_worker
 from .errors import MoveError
+from .forwards import Forwards
 from .host import Host
 from .journal import Record
 from .kept import Kept
@@ -130,6 +131,15 @@ class Moves:
             with contextlib.suppress(OSError):
                 await self.kept()
             await asyncio.sleep(EXPIRY_INTERVAL_S)
+
+    async def forward(self) -> None:
+        """See :meth:`.Forwards.run`."""
+        await self._host.forwards.run()
+
+    @property
+    def forwards(self) -> Forwards:
+        """What is relayed from here after a move."""
+        return self._host.forwards
 
     def stop(self) -> None:
         """End everything that may be ended: moves not committed are aborted, the others are left to the journal."""

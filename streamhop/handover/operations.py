@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from streamhop.net.relaying import Port
 from streamhop.peering import NoAddressError, NotPairedError, PeerTarget
 from streamhop.telemetry.events import EventLog
 
@@ -26,7 +27,7 @@ from .move_ids import new_move_id
 from .operation_log import KeptOperation
 from .outgoing import OutgoingMove
 from .policy import Costs, PolicyOptions, learn_factor
-from .preflight import SourceContainer, check_cpu_quota, find_container
+from .preflight import SourceContainer, check_cpu_quota, find_container, published_ports
 from .reconnecting import move_with_reconnects
 from .report import Tally
 from .settlements import Settlements
@@ -70,6 +71,8 @@ class MoveRequest:
     """How long to wait for the container's health check at the target; None: not at all."""
     tcp: TcpChoice = TcpChoice.AUTO
     """What becomes of the container's open connections."""
+    forward_s: float | None = None
+    """How long the ports published here are relayed to the target afterwards; None: not at all."""
 
     def policy(self, seconds_max: float) -> PolicyOptions:
         """The policy's options: a target the user named is kept or the move ends; the default one is only aimed at."""
@@ -278,6 +281,7 @@ class Operations:
 
         patience_s = request.reconnect_s if request.reconnect_s is not None else self._host.config.reconnect_s_max
         try:
+            await self._promise_forward(operation, container, peer)
             return await move_with_reconnects(begin, patience_s, events, tally, unwanted=lambda: operation.unwanted)
         except InDoubtError as error:
             assert operation.outgoing is not None
@@ -286,6 +290,18 @@ class Operations:
             raise await self._unless_thawed(operation.move, error) from error
         finally:
             self._settlements.settle(operation.move, Role.SOURCE)
+            self._host.forwards.ended(operation.move)
+
+    async def _promise_forward(self, operation: Operation, container: SourceContainer, peer: PeerTarget) -> None:
+        """Before the move: a daemon that ends just after it must know of it."""
+        seconds = operation.request.forward_s
+        if seconds is None:
+            return
+        ports = [Port(*entry) for entry in published_ports(container.manifest.request.body)]
+        if not ports:
+            raise PreflightError("it publishes no port that could be relayed", "move it without --forward")
+        hosts = list(dict.fromkeys(address.host for address in peer.addresses))
+        await self._host.forwards.promise(operation.move, container.name, peer.name, hosts, ports, seconds)
 
     async def _unless_thawed(self, move: bytes, error: StillFrozenError) -> MoveError:
         """What to tell: often it is thawed a moment later, when Docker is back."""

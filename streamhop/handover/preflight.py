@@ -247,7 +247,7 @@ async def check_as_target(host: Host, manifest: Manifest, policy: TargetPolicy) 
             )
     objections += _check_room(host, manifest, policy)
     objections += await _check_name_and_networks(host, manifest.request)
-    objections += await asyncio.to_thread(_check_ports, manifest.request)
+    objections += await asyncio.to_thread(_check_ports, host, manifest.request)
     return objections
 
 
@@ -303,12 +303,12 @@ async def _network_objection(host: Host, network: str) -> Refusal | None:
     return None if found["Name"] == network else missing
 
 
-def _check_ports(request: CreationRequest) -> list[Refusal]:
+def _check_ports(host: Host, request: CreationRequest) -> list[Refusal]:
     """Try to bind what the container publishes. A port may still be taken later; that ends the move then."""
     return [
         Refusal(f"port {port}/{protocol} is taken at the target: {error}", "free it there")
         for address, port, protocol in published_ports(request.body)
-        if (error := _bind_error(address, port, protocol))
+        if not host.forwards.holds(port, protocol) and (error := _bind_error(address, port, protocol))
     ]
 
 

@@ -149,6 +149,12 @@ class Config:
     """Most bytes a second that leave as payload in each move away from here, unless the move has a limit of its own;
     written as 20mbit, 2.5MB/s or 2.5MiB/s. Holds while the container is frozen, too."""
 
+    hooks_dir: Path = Path("/etc/streamhop/hooks.d")
+    """Programs that run at points of a move, see :mod:`streamhop.handover.hooks`; there need be none."""
+
+    hook_s_max: float = 10.0
+    """How long each of them may take."""
+
     runtime_name: str = "streamhop"
     """Under which name the OCI runtime is registered in Docker."""
 

@@ -116,9 +116,7 @@ class Forwards:
                 "container": forward.container,
                 "peer": forward.peer,
                 "begun": forward.begun,
-                "left_s": round(
-                    max(0.0, forward.left(self._clock(), self._boot)) if forward.begun else forward.left_s, 1
-                ),
+                "left_s": round(self._left_s(forward), 1),
                 "ports": [
                     {
                         "port": str(port),
@@ -130,6 +128,9 @@ class Forwards:
             }
             for forward in self._known.values()
         ]
+
+    def _left_s(self, forward: Forward) -> float:
+        return max(0.0, forward.left(self._clock(), self._boot)) if forward.begun else forward.left_s
 
     def find(self, text: str) -> list[bytes]:
         """The moves of forwards whose ID begins so."""

@@ -43,6 +43,7 @@ from streamhop_protocol.messages import (
 )
 from streamhop_protocol.messages import State as StateMessage
 
+from . import hooks
 from .brought_images import layers_noted
 from .concurrency import in_worker, uninterrupted
 from .connections import TCP, Answer, Wish, answer_here
@@ -463,7 +464,7 @@ class IncomingMove:
             await self._check_docker_answers()
         self._went = True
         await pending.go()
-        await self._journal.enter(State.OPEN, owes_settling_in=True)
+        await self._journal.enter(State.OPEN, owes_settling_in=True, **hooks.owed(self._host))
         await self._say_started()
 
     async def _check_docker_answers(self) -> None:
@@ -488,6 +489,7 @@ class IncomingMove:
             self._starting.result()
             self._pending.discard()
             await self._settle()
+            await hooks.pay_hooks(self._host, self.id, Role.TARGET, lambda _: None)
             # What the container had synced at the source is not yet on this host's disk.
             await self._means.sync()
         except EXPECTED as error:

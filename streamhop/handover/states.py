@@ -54,10 +54,14 @@ RESTING = {
 OWES_CPU = "owes_cpu"
 """A debt, see :data:`DEBTS`: what :mod:`.cpu_debts` wrote down before the container's CPU quota was lowered."""
 
-DEBTS = (OWES_CPU, "owes_thaw", "owes_abort", "owes_finish", "owes_settling_in", "owes_removal")
+OWES_HOOKS = "owes_hooks"
+"""A debt, see :data:`DEBTS`: hooks that run once the move has ended, see :mod:`.hooks`."""
+
+DEBTS = (OWES_CPU, OWES_HOOKS, "owes_thaw", "owes_abort", "owes_finish", "owes_settling_in", "owes_removal")
 """Details of a record that say what is still owed:
 
 * ``owes_cpu`` (source, any state): the container's CPU quota may still be lowered.
+* ``owes_hooks`` (either side): hooks of the operator's are to run when the move is DONE or ABORTED here, or OPEN.
 * ``owes_thaw`` (source, ABORTED): the container may still be frozen, its gate closed, its restart policy ``no``.
 * ``owes_abort`` (source, ABORTED): the target may not know, and may hold a restored image behind its gate.
 * ``owes_finish`` (source, DONE): the target may not know that the copy here is gone.

@@ -92,6 +92,8 @@ class FakeSession:
 
 
 class FakeDialogue:
+    move, epoch = MOVE, 1
+
     def __init__(self, session: FakeSession) -> None:
         self.session = session
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -14,6 +15,7 @@ from streamhop.config import Address, ConfigError
 from streamhop.control.access import Access
 from streamhop.control.api import move_request_from_json, serve_control
 from streamhop.control.staging import stage_request_from_json
+from streamhop.handover.connections import TcpChoice
 from streamhop.handover.journal import Record
 from streamhop.handover.move_ids import find_move
 from streamhop.handover.operations import MoveRequest, Operation
@@ -71,6 +73,18 @@ class FakeMoves:
         peer = PeerTarget("edge-b", (Address("10.0.0.2", 4711),))
         return [StagedCopy("c1", "web", peer, 30.0, None, None, 2, 5_000_000, 2.5, 0.0, 60.0)]  # type: ignore[arg-type]
 
+    @property
+    def forwards(self) -> Any:
+        """What is relayed: the ports of one move."""
+
+        async def stop(move: bytes) -> None:
+            self.decided.append(("stop", move))
+
+        one = bytes.fromhex("ab" * 16)
+        return SimpleNamespace(
+            rows=lambda: [{"id": one.hex()}], find=lambda text: [one] if one.hex().startswith(text) else [], stop=stop
+        )
+
     async def unstage(self, container: str, peers: list[str]) -> list[StagedCopy]:
         self.unstaged = container, peers
         return self.staged()
@@ -125,6 +139,31 @@ async def test_a_move_is_started_followed_and_cancelled(
     assert moves.decided == [("cancel", bytes.fromhex(identifier))]
     async with client.get(f"/v1/moves/{identifier}") as answer:
         assert (await answer.json())["running"] is False
+
+
+async def test_what_is_relayed_is_listed_and_ended(served: tuple[FakeMoves, aiohttp.ClientSession]) -> None:
+    moves, client = served
+    async with client.get("/v1/forwards") as answer:
+        assert await answer.json() == [{"id": "ab" * 16}]
+    for text, status in (("abab", 200), ("aba", 404), ("cdcd", 404), ("..", 404), ("ABAB", 200)):
+        async with client.delete(f"/v1/forwards/{text}") as answer:
+            assert answer.status == status, text
+    assert moves.decided == [("stop", bytes.fromhex("ab" * 16))] * 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("tcp", "maybe"), ("tcp", 1), ("forward_s", 0), ("forward_s", -1), ("forward_s", "60s")]
+)
+def test_what_becomes_of_connections_and_ports_is_checked(field: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=field):
+        move_request_from_json({"container": "web", "peer": "edge-b", field: value})
+
+
+def test_connections_are_kept_where_they_can_be_unless_the_user_says_otherwise() -> None:
+    body = {"container": "web", "peer": "edge-b"}
+    assert move_request_from_json(body).tcp is TcpChoice.AUTO
+    asked = move_request_from_json(body | {"tcp": "keep", "forward_s": 60})
+    assert (asked.tcp, asked.forward_s) == (TcpChoice.KEEP, 60.0)
 
 
 async def test_copies_are_asked_for_listed_and_ended(served: tuple[FakeMoves, aiohttp.ClientSession]) -> None:

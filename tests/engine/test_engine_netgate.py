@@ -69,9 +69,8 @@ async def test_a_closed_gate_answers_no_arp(process: int) -> None:
 def _answers_arp(neighbour: socket.socket) -> bool:
     """Whether 10.9.0.1 tells 10.9.0.2 its MAC address."""
     mac = bytes.fromhex("020000000002")
-    question = struct.pack(
-        "!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, mac, bytes([10, 9, 0, 2]), bytes(6), bytes([10, 9, 0, 1])
-    )
+    asking, asked = bytes([10, 9, 0, 2]), bytes([10, 9, 0, 1])
+    question = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, mac, asking, bytes(6), asked)
     neighbour.send(b"\xff" * 6 + mac + b"\x08\x06" + question)
     try:
         while True:

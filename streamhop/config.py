@@ -147,7 +147,8 @@ class Config:
     """tmpfs for the final dump and for restores under way."""
 
     connections: int = 2
-    """Payload TCP connections of a move, beside the control connection."""
+    """Payload TCP connections of a move, beside the control connection. More help only where the kernel lacks the
+    congestion control BBR and the link loses packets."""
 
     limit: float | None = None
     """Most bytes a second that leave as payload in each move away from here, unless the move has a limit of its own;
@@ -166,7 +167,7 @@ class Config:
     """Under which name the OCI runtime is registered in Docker."""
 
     memory_bytes_max: int = 64 * 1024**3
-    """Largest memory, and largest writable layer, a peer may send in one move."""
+    """Largest memory, and most bytes of files (writable layer and volumes together), a peer may send in one move."""
 
     layers_bytes_max: int = 64 * 1024**3
     """Most bytes of image layers a peer may send in one move."""

@@ -116,7 +116,7 @@ async def test_a_containers_environment_is_in_no_journal_event_or_log_of_the_sou
         page_size=4096,
     )
     container: Any = SimpleNamespace(
-        id="c", name="web", init_pid=1, restart_policy={}, trees={}, runtime="runc", manifest=manifest
+        id="c", name="web", init_pid=1, restart_policy={}, trees={}, volumes={}, runtime="runc", manifest=manifest
     )
     events, session = EventLog(), FakeSession()
 

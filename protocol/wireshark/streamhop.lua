@@ -307,7 +307,7 @@ end
 local ESCAPES = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
 
 local function quoted(s)
-    return '"' .. s:gsub('[%z\1-\31"\\\127]', function(c)
+    return '"' .. s:gsub('[%c"\\]', function(c)
         return ESCAPES[c] or string.format("\\u%04x", c:byte())
     end) .. '"'
 end
@@ -378,7 +378,7 @@ local function refuse_non_finite(value)
     end
 end
 
-local function check_entries(what, value, size_max, entries_max, check)
+local function check_entries(what, value, entries_max, check)
     if value.t ~= "array" then violate("malformed", what .. " is no list") end
     if #value.items > entries_max then violate("limit", what .. " has too many entries") end
     for _, item in ipairs(value.items) do check(item) end
@@ -413,11 +413,11 @@ function CHECKS.any(what, value)
 end
 
 function CHECKS.texts(what, value, size_max, entries_max)
-    check_entries(what, value, size_max, entries_max, function(item) CHECKS.text(what, item, 0, size_max) end)
+    check_entries(what, value, entries_max, function(item) CHECKS.text(what, item, 0, size_max) end)
 end
 
 function CHECKS.pairs(what, value, size_max, entries_max)
-    check_entries(what, value, size_max, entries_max, function(pair)
+    check_entries(what, value, entries_max, function(pair)
         if pair.t ~= "array" or #pair.items ~= 2 then violate("malformed", "an entry of " .. what .. " is no pair") end
         CHECKS.texts(what, pair, size_max, 2)
     end)
@@ -476,6 +476,8 @@ local function ends_of(pinfo)
     return target .. " " .. source
 end
 
+local function sender_of(pinfo) return tostring(pinfo.src) .. " " .. pinfo.src_port end
+
 -- The connection that a packet belongs to. Ends that have been used before begin another with a preamble.
 local function conversation_of(pinfo, begins)
     local ends = ends_of(pinfo)
@@ -487,7 +489,7 @@ local function conversation_of(pinfo, begins)
     local at = #all
     while at > 1 and all[at].from > pinfo.number do at = at - 1 end
     local found = all[at]
-    local side = found and found.sides[pinfo.src_port .. " " .. tostring(pinfo.src)]
+    local side = found and found.sides[sender_of(pinfo)]
     if not pinfo.visited and (not found or (begins and side and side.begun)) then
         -- kind: "control" or "payload", once HELLO or JOIN has come; answered: the acceptor has let it in;
         -- sides: by address; early, found: see standing() and remembered().
@@ -499,7 +501,7 @@ end
 
 -- Who sends a packet: begun: its preamble has come; dead: it has broken the connection, and nothing counts any more.
 local function side_of(conversation, pinfo)
-    local key = pinfo.src_port .. " " .. tostring(pinfo.src)
+    local key = sender_of(pinfo)
     local side = conversation.sides[key]
     if not side then
         side = { begun = false }

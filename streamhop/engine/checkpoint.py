@@ -30,7 +30,10 @@ READY_S_MAX = 30.0
 """How long runc may take, with the container running, until there is nothing left for it to do but to dump."""
 
 CANCEL_S_MAX = 15.0
-"""How long a dump that nobody wants any more may go on before it is killed."""
+"""How long a dump that nobody wants any more may go on before its pages are refused."""
+
+GIVES_UP_S_MAX = 5.0
+"""How long CRIU may take then to undo what it did to the processes, before it is killed."""
 
 _OUTPUT_CHARACTERS_MAX = 500
 
@@ -141,7 +144,7 @@ class Checkpoint:
 
         :raises CheckpointFailed:
         """
-        with contextlib.suppress(ConnectionError):  # it has died, which its exit code tells
+        with contextlib.suppress(OSError):  # it has died, which its exit code tells
             self.pages.sendall(GO)
         output = await self._finish(timeout_s)
         if self._process.returncode:
@@ -162,18 +165,32 @@ class Checkpoint:
         return CheckpointFailed(f"the container could not be dumped: {reason}", fix)
 
     async def _finish(self, timeout_s: float) -> bytes:
-        """What runc printed; see :meth:`run` for what happens on a cancel."""
-        try:
-            await asyncio.wait({self._ending}, timeout=timeout_s)
-        except asyncio.CancelledError:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait({self._ending}, timeout=CANCEL_S_MAX)
-            await _kill(self._process, self._ending)
-            raise
-        if not self._ending.done():
-            await _kill(self._process, self._ending)
+        """What runc printed; see :meth:`run` for what happens on a cancel, and on each further one."""
+        loop = asyncio.get_running_loop()
+        deadline, cancelled = loop.time() + timeout_s, None
+        while not self._ending.done() and (left_s := deadline - loop.time()) > 0:
+            try:
+                await asyncio.wait({self._ending}, timeout=left_s)
+            except asyncio.CancelledError as error:
+                if cancelled is None:
+                    deadline = min(deadline, loop.time() + CANCEL_S_MAX)
+                cancelled = error
+        in_time = self._ending.done()
+        if not in_time:
+            await self._break_off()
+        if cancelled is not None:
+            raise cancelled
+        if not in_time:
             raise CheckpointFailed(f"the dump took more than {timeout_s:.0f} s", "is the host overloaded?")
         return self._ending.result()[0]
+
+    async def _break_off(self) -> None:
+        """End a dump that takes too long, in order if possible: a CRIU that cannot send its pages gives up."""
+        with contextlib.suppress(OSError):  # nobody is there any more
+            self.pages.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({self._ending}, timeout=GIVES_UP_S_MAX)
+        await _kill(self._process, self._ending)
 
 
 def checkpoint_command(container_id: str, runc_root: Path, image_dir: Path, work_dir: Path) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import replace
+from weakref import WeakValueDictionary
 
 from streamhop.content.container_config import admit
 from streamhop.findings import Finding, findings_to_wire, found, refusing
@@ -10,7 +13,7 @@ from streamhop.net import PeerSession
 from streamhop_protocol.messages import Accept, Offer, Refuse
 
 from .connections import Judgement, judge
-from .errors import RefusedError
+from .errors import MoveError, RefusedError
 from .failures import EXPECTED, as_move_error
 from .host import Host
 from .manifest import Manifest
@@ -18,6 +21,18 @@ from .means import Means
 from .offering import FINDINGS
 from .refusing import refuse
 from .target_policy import TargetPolicy, policy_of
+
+log = logging.getLogger("streamhop.handover")
+
+CHECKS_MAX = 4
+"""Questions that are looked into at once, and"""
+
+CHECKS_PER_PEER_MAX = 2
+"""of one peer, so that others find a place."""
+
+LOOK_S_MAX = 40.0
+SEND_S_MAX = 10.0
+"""Together less than whoever asks waits for the answer: :data:`.checking.ANSWER_S_MAX`."""
 
 
 async def admission_findings(
@@ -58,12 +73,35 @@ async def admit_offer(
     return [*findings, *judged.findings], judged
 
 
-async def answer_check(host: Host, means: Means, session: PeerSession, offer: Offer) -> None:
-    """Say what would be said to a move, and forget it: nothing is made, kept or written down.
+class Checks:
+    """Questions of peers without a move: a few are looked into at once, the others wait for a bounded time."""
 
-    :raises SessionLost: the session is over.
-    """
-    await session.send(await _answer(host, means, session.peer_name, offer))
+    def __init__(self, host: Host, means: Means) -> None:
+        self._host = host
+        self._means = means
+        self._places = asyncio.Semaphore(CHECKS_MAX)
+        self._places_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        """Of each peer that asks at the moment, by its reference."""
+
+    async def answer(self, session: PeerSession, offer: Offer) -> None:
+        """Say what would be said to a move, and forget it: nothing is made, kept or written down.
+
+        :raises SessionLost: the session is over.
+        """
+        own = self._places_of.setdefault(session.peer_reference, asyncio.Semaphore(CHECKS_PER_PEER_MAX))
+        answer: Accept | Refuse
+        try:
+            async with asyncio.timeout(LOOK_S_MAX), own, self._places:
+                answer = await _answer(self._host, self._means, session.peer_name, offer)
+        except TimeoutError:
+            late = MoveError(f"the target has not looked into it within {LOOK_S_MAX:.0f} s", "try again later")
+            answer = refuse(offer.move, offer.epoch, late)
+        try:
+            # With its place given back: a peer that reads nothing keeps nobody else waiting.
+            async with asyncio.timeout(SEND_S_MAX):
+                await session.send(answer)
+        except TimeoutError:
+            log.info("%s does not read the answer to its check", session.peer_name)
 
 
 async def _answer(host: Host, means: Means, peer_name: str, offer: Offer) -> Accept | Refuse:

@@ -16,7 +16,7 @@ from .errors import CancelledMoveError
 from .failures import EXPECTED, plain
 from .host import Host, MoveJournal
 from .journal import Record
-from .states import Role, State
+from .states import SYNCED, Role, State
 
 log = logging.getLogger("streamhop.handover")
 
@@ -58,6 +58,8 @@ async def answer_from_journal(host: Host, session: PeerSession, message: MoveMes
         case Query() | Release() | Abort():
             name = state.value if state else "unknown"
             attributes = await _health(host, record) if isinstance(message, Query) else {}
+            if record is not None and record.details.get(SYNCED):
+                attributes[SYNCED] = True
             await session.send(StateMessage(move=message.move, epoch=epoch, state=name, attributes=attributes))
         case _:
             raise UnexpectedError(f"{kind} of a move that is not under way here")

@@ -10,7 +10,7 @@ from streamhop.net import PeerSession, SessionLost
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Abort, MoveMessage, Offer, Refuse
 
-from .admitting import answer_check
+from .admitting import Checks
 from .answering import answer_from_journal
 from .background import Background
 from .concurrency import uninterrupted
@@ -33,9 +33,6 @@ STAGED_MAX = 4
 
 STAGED_PER_PEER_MAX = 2
 
-CHECKS_MAX = 4
-"""Questions without a move that are looked into at once; others wait."""
-
 INCOMING_PER_PEER_MAX = 6
 """The same from one peer, so that others find a place."""
 
@@ -57,7 +54,7 @@ class Arrivals:
         self._staged: set[bytes] = set()
         """Those of which nothing will be started."""
         self._ended: dict[bytes, asyncio.Event] = {}
-        self._checks = asyncio.Semaphore(CHECKS_MAX)
+        self._checks = Checks(host, means)
 
     async def on_session(self, session: PeerSession) -> None:
         """Serve one peer's session until it ends.
@@ -79,8 +76,7 @@ class Arrivals:
     async def _dispatch(self, session: PeerSession, message: MoveMessage) -> None:
         incoming = self._incoming.get(message.move)
         if isinstance(message, Offer) and message.attributes.get(CHECK) is True:
-            async with self._checks:
-                await answer_check(self._host, self._means, session, message)
+            await self._checks.answer(session, message)
         elif isinstance(message, Offer):
             if incoming is not None:
                 incoming.give_way(session, message)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
@@ -33,7 +34,7 @@ class ThreadFeed(Generic[T]):
     The thread begins at once. To end it early is the iterator's matter; :meth:`ended` has to be awaited in any case.
     """
 
-    def __init__(self, iterator: Iterator[T]) -> None:
+    def __init__(self, iterator: Generator[T, None, None]) -> None:
         self._iterator = iterator
         self._come: asyncio.Queue[object] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
@@ -43,8 +44,9 @@ class ThreadFeed(Generic[T]):
 
     def _run(self) -> None:
         try:
-            for item in self._iterator:
-                self._loop.call_soon_threadsafe(self._come.put_nowait, item)
+            with contextlib.closing(self._iterator):
+                for item in self._iterator:
+                    self._loop.call_soon_threadsafe(self._come.put_nowait, item)
         finally:
             self._loop.call_soon_threadsafe(self._come.put_nowait, _END)
 
@@ -61,6 +63,11 @@ class ThreadFeed(Generic[T]):
         await self._running
 
 
+async def cancelled_once(work: Coroutine[Any, Any, T], on_cancel: Callable[[], None]) -> T:
+    """``work``'s result. If the caller is cancelled ``work`` is too, once, after ``on_cancel``, and waited for."""
+    return _outcome(*await _ended(work, on_cancel))
+
+
 async def concluded(work: Coroutine[Any, Any, T]) -> T:
     """``work``'s result even if the caller is cancelled meanwhile.
 
@@ -75,7 +82,10 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
 
     How ``work`` ended nobody hears then: the caller has been told to end for some other reason.
     """
-    task, cancelled = await _ended(work)
+    return _outcome(*await _ended(work))
+
+
+def _outcome(task: asyncio.Task[T], cancelled: asyncio.CancelledError | None) -> T:
     if cancelled is not None:
         if not task.cancelled():
             task.exception()  # looked at, so that asyncio does not log it as forgotten
@@ -83,8 +93,12 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-async def _ended(work: Coroutine[Any, Any, T]) -> tuple[asyncio.Task[T], asyncio.CancelledError | None]:
+async def _ended(
+    work: Coroutine[Any, Any, T], on_cancel: Callable[[], None] | None = None
+) -> tuple[asyncio.Task[T], asyncio.CancelledError | None]:
     """The task that ``work`` was, and the last cancel of the caller meanwhile.
+
+    :param on_cancel: called at the first cancel, which then goes on to ``work``; without it ``work`` hears of none.
 
     Not by ``asyncio.shield``: from Python 3.14 on it logs the error of what goes on behind a cancelled caller, with a
     traceback, though it is asked for here.
@@ -95,5 +109,8 @@ async def _ended(work: Coroutine[Any, Any, T]) -> tuple[asyncio.Task[T], asyncio
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError as error:
+            if cancelled is None and on_cancel is not None:
+                on_cancel()
+                task.cancel()
             cancelled = error
     return task, cancelled

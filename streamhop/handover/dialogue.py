@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
-from streamhop.findings import findings_from_wire, found
+from streamhop.findings import findings_from_wire, found, refusing
 from streamhop.net import PeerSession
 from streamhop_protocol.errors import UnexpectedError
 from streamhop_protocol.messages import Failed, Message, MoveMessage, Refuse
@@ -71,5 +71,7 @@ def _refused(refuse: Refuse) -> RefusedError:
     first = found("peer.refused", f"the peer refuses: {refuse.reason}", refuse.fix)
     error = RefusedError.of_several([first, *(found("peer.refused", *other) for other in refuse.others or ())])
     if "findings" in refuse.attributes:
-        error.findings = findings_from_wire(refuse.attributes["findings"])
+        told = findings_from_wire(refuse.attributes["findings"])
+        # Findings of which none refuses do not say why it refuses: its reasons do.
+        error.findings = told if refusing(told) else [*error.findings, *told]
     return error

@@ -57,7 +57,7 @@ from .outcomes import WHY
 from .receiving import tell_held
 from .refusing import prose, refuse
 from .settling_here import settle_here
-from .states import STAGED, Role, State
+from .states import STAGED, SYNCED, Role, State
 from .target_actions import provisional_name
 from .target_checks import published_ports
 from .target_mounts import make_mounts, places_of
@@ -480,6 +480,7 @@ class IncomingMove:
             await hooks.pay_hooks(self._host, self.id, Role.TARGET, lambda _: None)
             # What the container had synced at the source is not yet on this host's disk.
             await self._means.sync()
+            await self._journal.note(**{SYNCED: True})
         except EXPECTED as error:
             log.warning("move %s: it runs here, but: %s", self.id.hex()[:8], plain(error))
 

@@ -120,7 +120,7 @@ class Means:
         """What takes the content of a move, below ``spool``, from what an earlier attempt has left there; blocks.
 
         :param lacking: digests of the layers that the engine does not have.
-        :param bytes_max: of memory, and of each tree.
+        :param bytes_max: of memory, and of all trees.
         :raises OSError: the places for it cannot be made.
         """
         layers = ImageAssembler(spool / LAYERS, manifest.image)

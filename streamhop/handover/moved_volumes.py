@@ -1,8 +1,8 @@
 """At the source: what becomes of the volumes of a container that runs elsewhere now.
 
 They go with it, for two copies of one's data are one too many, of which only one is kept up. They go last: not before
-the target has said ``done``, for only then what is in them is on its disk. Until then a target that loses power loses
-nothing that is not here.
+the target has said ``done``, and that all is on its disk. Until then a target that loses power loses nothing that is
+not here.
 """
 
 from __future__ import annotations
@@ -28,20 +28,28 @@ def owed_volumes(volumes: Mapping[str, str] | None) -> dict[str, Any]:
     return {OWES_VOLUMES: dict(volumes)} if volumes else {}
 
 
-async def remove_moved_volumes(host: Host, journal: MoveJournal, volumes: Mapping[str, str] | None) -> None:
+async def end_volumes(host: Host, journal: MoveJournal, volumes: Mapping[str, str] | None, *, synced: bool) -> None:
     """Remove the volumes of a container that has gone; one that others use by now stays. Safe to repeat.
 
+    :param synced: whether the target has said that what is in them is on its disk; else they stay, and nothing is owed.
     :raises EngineError: Docker would not.
     :raises sqlite3.Error: the journal could not be written.
     """
     if not volumes:
         return
-    for name, made in volumes.items():
-        with contextlib.suppress(NotFound):
-            if (await host.engine.inspect_volume(name)).get("CreatedAt", "") != made:
-                continue  # another one, which somebody has made since
-            try:
-                await host.engine.remove_volume(name)
-            except Conflict as error:
-                log.warning("the volume %s of a container that was moved away stays: %s", name, error)
+    if synced:
+        for name, made in volumes.items():
+            await _remove(host, name, made)
+    else:
+        log.warning("volumes stay, the target has not said that they are on its disk: %s", ", ".join(volumes))
     await journal.note(**{OWES_VOLUMES: None})
+
+
+async def _remove(host: Host, name: str, made: str) -> None:
+    with contextlib.suppress(NotFound):
+        if (await host.engine.inspect_volume(name)).get("CreatedAt", "") != made:
+            return  # another one, which somebody has made since
+        try:
+            await host.engine.remove_volume(name)
+        except Conflict as error:
+            log.warning("the volume %s of a container that was moved away stays: %s", name, error)

@@ -46,7 +46,7 @@ from .errors import (
 from .freezing import freeze_to_dump
 from .host import Host, MoveJournal
 from .means import Means
-from .moved_volumes import VOLUMES, owed_volumes, remove_moved_volumes
+from .moved_volumes import VOLUMES, end_volumes, owed_volumes
 from .offering import offer
 from .policy import Costs, Decision, PolicyOptions, RoundResult, Verdict, decide, predict_downtime, release_s_max
 from .policy import predict_final_wire_bytes as predict_bytes
@@ -58,7 +58,7 @@ from .retreating import Retreat
 from .sending import Sender
 from .settling_here import remove_tree
 from .source_actions import forbid_restart, remove_moved, stays_frozen
-from .states import KEEPS_CONNECTIONS, OWES_HOOKS, RUNS_THERE, Role, State
+from .states import KEEPS_CONNECTIONS, OWES_HOOKS, RUNS_THERE, SYNCED, Role, State
 from .traced import Inputs, tell_verdict
 
 log = logging.getLogger("streamhop.handover")
@@ -356,7 +356,9 @@ class OutgoingMove:
             self._phase("dump")
             async with asyncio.TaskGroup() as frozen:
                 frozen.create_task(sender.final_trees(processes))
-                digest = await sender.final_memory(self._dump(checkpoint), checkpoint.pages, self._image_dir, frozen)
+                digest = await sender.final_memory(
+                    functools.partial(self._dump, checkpoint), checkpoint.pages, self._image_dir, frozen
+                )
                 await session.send(Prepare(move=self.id, epoch=self.epoch, image_digest=digest))
             self._phase("restore at the target")
             prepared = await dialogue.answer(Prepared)
@@ -474,10 +476,11 @@ class OutgoingMove:
         # Without the answer the move is as good: the debt stays, and the peer is told until it has heard.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FINISH_ANSWER_S):
-                while (await dialogue.answer(StateMessage)).state != State.DONE.value:
+                while (answer := await dialogue.answer(StateMessage)).state != State.DONE.value:
                     continue
-                await self._journal.note(owes_finish=False)
-                await remove_moved_volumes(self._host, self._journal, self._container.volumes)
+                synced = answer.attributes.get(SYNCED) is True
+                await self._journal.note(owes_finish=False, **{SYNCED: synced})
+                await end_volumes(self._host, self._journal, self._container.volumes, synced=synced)
         await self._pay_hooks()
 
     async def _keeps_connections(self) -> bool:

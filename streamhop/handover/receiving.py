@@ -53,7 +53,8 @@ class Receiver:
         self._layers = layers
         self._lacking = set(lacking)
         self._pages = pages
-        self._trees = {name: _TreeQueue(held_blocks, number, tree_bytes_max) for number, name in enumerate(trees)}
+        room = _Room(tree_bytes_max)
+        self._trees = {name: _TreeQueue(held_blocks, number, room) for number, name in enumerate(trees)}
         self.files_dir = spool / "files"
         self.files_dir.mkdir(mode=0o700)
         self._files_bytes = 0
@@ -230,14 +231,27 @@ def _append(path: Path, data: bytes | memoryview, *, new: bool) -> None:
         file.write(data)
 
 
+class _Room:
+    """Bytes that all trees of a move may take together."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self._taken = 0
+
+    def take(self, size: int) -> None:
+        """:raises LimitError: that is more than there may be."""
+        self._taken += size
+        if self._taken > self.bytes_max:
+            raise LimitError(f"more than {self.bytes_max} bytes of files")
+
+
 class _TreeQueue:
     """The rounds of one tree: spooled as they arrive, applied in order once the root is there."""
 
-    def __init__(self, held_blocks: HeldBlocks, number: int, bytes_max: int) -> None:
+    def __init__(self, held_blocks: HeldBlocks, number: int, room: _Room) -> None:
         self._held_blocks = held_blocks
         self._number = number
-        self._bytes_max = bytes_max
-        self._bytes = 0
+        self._room = room
         self._taken = 0
         self._waiting: asyncio.Queue[Path] = asyncio.Queue()
 
@@ -250,9 +264,7 @@ class _TreeQueue:
         hasher = blake3()
         with path.open("xb") as file:
             async for chunk in stream:
-                self._bytes += LENGTH_BYTES + len(chunk.data)
-                if self._bytes > self._bytes_max:
-                    raise LimitError(f"more than {self._bytes_max} bytes of files")
+                self._room.take(LENGTH_BYTES + len(chunk.data))
                 hasher.update(chunk.data)
                 file.write(len(chunk.data).to_bytes(LENGTH_BYTES, "big"))
                 await in_worker(file.write, chunk.data)
@@ -264,7 +276,7 @@ class _TreeQueue:
         """Apply rounds below ``root`` until cancelled."""
         while True:
             path = await self._waiting.get()
-            await in_worker(_apply_tree, path, root, self._bytes_max, self._held_blocks)
+            await in_worker(_apply_tree, path, root, self._room.bytes_max, self._held_blocks)
             self._waiting.task_done()
 
     async def drained(self) -> None:

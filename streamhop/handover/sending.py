@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from streamhop.content.image_layers import ImageDescription, read_layers
 from streamhop.content.memory import BatchSpool, FinalImage, MemorySource, RoundStats, SpooledBatch
@@ -22,7 +23,7 @@ from streamhop_protocol.errors import LimitError, ProtocolError, UnexpectedError
 from streamhop_protocol.held_pages import HeldPages, decode_held
 from streamhop_protocol.messages import StreamKind
 
-from .concurrency import ThreadFeed, in_thread, in_worker
+from .concurrency import ThreadFeed, cancelled_once, in_thread, in_worker
 from .manifest import ROOTFS_TREE, SHM_TREE
 from .precopy import RoundSize
 from .report import Tally
@@ -185,7 +186,11 @@ class Sender:
         await self._tree_round(0, processes, final=True)
 
     async def final_memory(
-        self, dump: Awaitable[None], pages: socket.socket, image_dir: Path, group: asyncio.TaskGroup
+        self,
+        dump: Callable[[], Coroutine[Any, Any, None]],
+        pages: socket.socket,
+        image_dir: Path,
+        group: asyncio.TaskGroup,
     ) -> bytes:
         """Have the dump made and send what of it the target does not hold; returns the image's digest.
 
@@ -199,7 +204,8 @@ class Sender:
         changed = ThreadFeed(self._spool.keep(final.take(pages)))
         try:
             group.create_task(self._final_pages(changed))
-            await dump
+            # What is not wanted any more is not to be looked at either: CRIU comes to its end all the sooner.
+            await cancelled_once(dump(), final.give_up)
             await changed.ended()
         except BaseException:
             final.give_up()
@@ -214,6 +220,7 @@ class Sender:
         stream = await self._open(StreamKind.FINAL, "final memory", "memory_final", part="pages", rounds=self._rounds)
         async for batch in changed.items():
             await stream.write(await in_worker(batch.load), batch.meta)
+        await changed.ended()
         await stream.finish()
 
     async def _final_files(self, final: FinalImage) -> _CountedStream:

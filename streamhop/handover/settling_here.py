@@ -21,9 +21,9 @@ from .cpu_debts import give_back as give_back_cpu
 from .hooks import owed
 from .host import Host, MoveJournal
 from .journal import Record
-from .moved_volumes import remove_moved_volumes
+from .moved_volumes import end_volumes
 from .source_actions import allow_restart, thaw
-from .states import KEEPS_CONNECTIONS, LOST, OWES_CPU, OWES_VOLUMES, Role, State
+from .states import KEEPS_CONNECTIONS, LOST, OWES_CPU, OWES_VOLUMES, SYNCED, Role, State
 from .target_actions import has_started, provisional_name, remove_never_started
 from .target_mounts import remove_mounts
 from .target_networks import remove_networks
@@ -94,7 +94,7 @@ async def _settle_source(host: Host, record: Record, journal: MoveJournal) -> No
     if journal.state in (State.ABORTED, State.DONE):
         await remove_tree(host.dump_dir(record.move))
     if journal.state is State.DONE and not record.details.get("owes_finish"):
-        await remove_moved_volumes(host, journal, record.details.get(OWES_VOLUMES))
+        await end_volumes(host, journal, record.details.get(OWES_VOLUMES), synced=bool(record.details.get(SYNCED)))
 
 
 async def _abort_frozen(journal: MoveJournal) -> None:

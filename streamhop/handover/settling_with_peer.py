@@ -19,10 +19,10 @@ from .concurrency import uninterrupted
 from .errors import MoveError
 from .host import Host, MoveJournal
 from .journal import Record
-from .moved_volumes import VOLUMES, owed_volumes, remove_moved_volumes
+from .moved_volumes import VOLUMES, end_volumes, owed_volumes
 from .settling_here import settle_here
 from .source_actions import remove_moved
-from .states import KEEPS_CONNECTIONS, OWES_VOLUMES, RUNS_THERE, Role, State
+from .states import KEEPS_CONNECTIONS, OWES_VOLUMES, RUNS_THERE, SYNCED, Role, State
 
 log = logging.getLogger("streamhop.handover")
 
@@ -105,14 +105,10 @@ async def _tell_finish(host: Host, record: Record, journal: MoveJournal, session
     answer = await _answer(record, session)
     # A target that has lost its journal has nothing left to finish.
     if isinstance(answer, StateMessage) and answer.state in (State.DONE.value, _UNKNOWN):
-        await journal.note(owes_finish=False)
-        owed = record.details.get(OWES_VOLUMES) or record.details.get(VOLUMES)
-        if answer.state == _UNKNOWN and owed:
-            # Nor is it known then whether what was in the volumes is on its disk.
-            log.warning("move %s: its volumes stay: the target has forgotten it", record.move.hex())
-            await journal.note(**{OWES_VOLUMES: None})
-        elif owed:
-            await remove_moved_volumes(host, journal, owed)
+        synced = answer.attributes.get(SYNCED) is True
+        await journal.note(owes_finish=False, **{SYNCED: synced})
+        newest = await journal.latest()
+        await end_volumes(host, journal, newest.details.get(OWES_VOLUMES) if newest else None, synced=synced)
 
 
 async def _answer(record: Record, session: PeerSession) -> MoveMessage:

@@ -90,7 +90,8 @@ async def _volume(
         )
         return
     result.findings += _shared_volume(name, place, others, wishes)
-    result.trees[tree_of(mount["Destination"])] = Path(mount["Source"])
+    if Path(mount["Source"]) not in result.trees.values():  # else it is mounted twice, and sent once
+        result.trees[tree_of(mount["Destination"])] = Path(mount["Source"])
     if name in named:
         labels = dict(volume.get("Labels") or {})
         labels.pop(MOVE_LABEL, None)
@@ -141,6 +142,11 @@ def _bind(
         )
         return
     result.findings += _shared_bind(source, place, others)
+    sent = [str(path) for path in result.trees.values()]
+    if any(is_below(source, path) or is_below(path, source) for path in sent):
+        reason = f"{shown(source)}, mounted at {place}, is mounted elsewhere in it too, or part of it, or what it is in"
+        result.findings.append(found("container.mount", reason, "mount it once"))
+        return
     result.trees[tree_of(mount["Destination"])] = Path(source)
 
 

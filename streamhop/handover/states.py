@@ -98,6 +98,10 @@ moment. An operator decides, at the source: see :meth:`.Moves.reclaim`. Until th
 STAGED = "staged"
 """A detail of a target's record: nothing was to be started; what came is kept for a move that may follow."""
 
+SYNCED = "synced"
+"""A detail of a target's record, and an attribute of STATE: all files of the container are on this host's disk. In a
+source's record: the target has said so as it said ``done``."""
+
 SOURCE_NEXT: dict[State | None, frozenset[State]] = {
     None: frozenset({State.PRECOPY}),
     State.PRECOPY: frozenset({State.FREEZING, State.ABORTED}),

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from streamhop.content.container_config import CreationRequest
+from streamhop.content.container_config import CreationRequest, is_fixed
 from streamhop.engine.capabilities import HostCapabilities, host_capabilities, parse_version
 from streamhop.engine.cpu_features import missing, more_state, own_features
 from streamhop.engine.docker import NotFound
@@ -184,7 +184,7 @@ def published_ports(body: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
         _, _, protocol = port.partition("/")
         for binding in bindings or ():
             number = binding.get("HostPort") or ""
-            if number.isascii() and number.isdigit() and 0 < int(number) < 65536 and protocol in ("tcp", "udp", ""):
+            if is_fixed(number) and int(number) < 65536 and protocol in ("tcp", "udp", ""):
                 yield binding.get("HostIp") or "", int(number), protocol or "tcp"
 
 

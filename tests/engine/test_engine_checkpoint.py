@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from streamhop.engine import checkpoint
 from streamhop.engine.checkpoint import Checkpoint, CheckpointFailed, checkpoint_command, checkpoint_in_waiting
 from streamhop.engine.setup import install_stand_in
 
@@ -159,3 +160,51 @@ async def test_a_cancel_waits_for_the_dump(runc: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (runc.parent / "ended").exists()
+
+
+async def _cancelled(task: asyncio.Task[None], times: int) -> None:
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0.05)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def _begun(file: Path) -> None:
+    async with asyncio.timeout(10):
+        while not file.exists():  # noqa: ASYNC110 - another process makes it
+            await asyncio.sleep(0.01)
+
+
+async def test_further_cancels_do_not_cut_a_dump_short(runc: Path) -> None:
+    """A lost session cancels twice: it ends what listens to it, then what sends over it."""
+    _script(runc, "echo > begun; sleep 1; echo > ended")
+    task = asyncio.create_task(_checkpoint(runc))
+    await _begun(runc.parent / "begun")
+    await _cancelled(task, times=3)
+    assert (runc.parent / "ended").exists()
+
+
+async def test_a_dump_that_takes_too_long_may_end_in_order(runc: Path) -> None:
+    """CRIU notices that nobody takes its pages any more, and undoes what it did to the processes."""
+    _script(runc, "bash -c 'read -u 100 answer; echo undone > undone; exit 1'")
+    with pytest.raises(CheckpointFailed, match="more than 0 s"):
+        await _checkpoint(runc, timeout_s=0.3)
+    assert (runc.parent / "undone").exists()
+
+
+async def test_what_does_not_end_is_killed(runc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "GIVES_UP_S_MAX", 0.1)
+    _script(runc, "echo $$ > begun; exec sleep 60")
+    with pytest.raises(CheckpointFailed, match="more than 0 s"):
+        await _checkpoint(runc, timeout_s=0.3)
+    status = Path(f"/proc/{(runc.parent / 'begun').read_text().strip()}/status")
+    assert not status.exists() or "zombie" in status.read_text()
+
+
+async def test_a_stand_in_that_died_does_not_hide_why(runc: Path) -> None:
+    _script(runc, "exit 3")
+    async with _waiting(runc) as waiting:
+        waiting.pages.close()
+        with pytest.raises(CheckpointFailed):
+            await waiting.run(20)

@@ -15,10 +15,10 @@ from hopsim.content import manifest
 from streamhop.engine.docker import EngineError
 from streamhop.findings import Finding, Severity, findings_from_wire
 from streamhop.handover import admitting
-from streamhop.handover import arrivals as room
-from streamhop.handover.admitting import admission_findings
+from streamhop.handover.admitting import CHECKS_MAX, CHECKS_PER_PEER_MAX, admission_findings
 from streamhop.handover.arrivals import Arrivals
 from streamhop.handover.background import Background
+from streamhop.handover.checking import ANSWER_S_MAX
 from streamhop.handover.host import Host
 from streamhop.handover.journal import Journal
 from streamhop.handover.manifest import Manifest
@@ -65,16 +65,21 @@ class Target:
         self.arrivals = Arrivals(self.host, background, Settlements(self.host, background), self.means)
         self.said: list[Any] = []
 
-    async def ask(self, sent: dict[str, Any] | None = None, **attributes: Any) -> Any:
+    async def ask(self, sent: dict[str, Any] | None = None, *, peer: str = "edge-a", stage: bool = False) -> Any:
         async def send(message: Any) -> None:
             assert decode_message(*encode_message(message)) == message
             self.said.append(message)
 
-        session: Any = SimpleNamespace(send=send, peer_reference="edge-a", peer_name="edge-a")
-        offered = manifest("web", None, {"Name": "no"}).to_wire() if sent is None else sent
-        offer = Offer(move=MOVE, epoch=1, manifest=offered, attributes={CHECK: True, **attributes})
-        await self.arrivals._dispatch(session, offer)
+        await self.ask_for(peer, send, sent, stage=stage)
         return self.said[-1]
+
+    async def ask_for(self, peer: str, send: Any, sent: dict[str, Any] | None = None, *, stage: bool = False) -> None:
+        session: Any = SimpleNamespace(send=send, peer_reference=peer, peer_name=peer)
+        offered = manifest("web", None, {"Name": "no"}).to_wire() if sent is None else sent
+        offer = Offer(
+            move=MOVE, epoch=1, manifest=offered, attributes={CHECK: True, **({STAGE: True} if stage else {})}
+        )
+        await self.arrivals._dispatch(session, offer)
 
 
 @pytest.fixture
@@ -137,22 +142,64 @@ async def test_a_docker_that_does_not_answer_is_told(target: Target) -> None:
 
 
 async def test_a_check_stays_one_whatever_else_it_says(target: Target) -> None:
-    assert isinstance(await target.ask(**{STAGE: True}), Accept)
+    assert isinstance(await target.ask(stage=True), Accept)
     assert target.journal.all() == []
     assert MOVE not in target.arrivals
 
 
-async def test_few_are_looked_into_at_once(target: Target) -> None:
-    """P10: a peer that asks and asks does not make this host run programs without a bound."""
-    target.means.wait = asyncio.Event()
-    asking = [asyncio.create_task(target.ask()) for _ in range(room.CHECKS_MAX * 3)]
+async def settled() -> None:
+    """Each task gets as far as it can."""
     for _ in range(100):
-        # Each gets as far as it can.
         await asyncio.sleep(0)
-    assert target.means.asked == room.CHECKS_MAX
+
+
+async def test_few_are_looked_into_at_once_and_fewer_of_one_peer(target: Target) -> None:
+    """P10: a peer that asks and asks does not make this host run programs without a bound, nor keep others out."""
+    target.means.wait = asyncio.Event()
+    asking = [asyncio.create_task(target.ask()) for _ in range(5)]
+    await settled()
+    assert target.means.asked == CHECKS_PER_PEER_MAX < CHECKS_MAX
+    asking += [asyncio.create_task(target.ask(peer=f"edge-{number}")) for number in range(5)]
+    await settled()
+    assert target.means.asked == CHECKS_MAX
     target.means.wait.set()
     await asyncio.gather(*asking)
-    assert target.means.asked == room.CHECKS_MAX * 3
+    assert target.means.asked == 10
+    assert len(target.arrivals._checks._places_of) == 0
+
+
+async def test_peers_that_read_no_answer_keep_nobody_waiting(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P10: what is looked into is bounded, what waits for its reader takes none of that."""
+
+    async def nobody_reads(_: object) -> None:
+        await asyncio.Event().wait()
+
+    names = [f"mallory-{number}" for number in range(CHECKS_MAX * 2)]
+    unread = [asyncio.create_task(target.ask_for(name, nobody_reads)) for name in names]
+    await settled()
+    assert isinstance(await target.ask(), Accept)
+    assert not any(task.done() for task in unread)
+    for task in unread:
+        task.cancel()
+    await asyncio.gather(*unread, return_exceptions=True)
+    monkeypatch.setattr(admitting, "SEND_S_MAX", 0.01)
+    async with asyncio.timeout(10):
+        await target.ask_for("mallory", nobody_reads)
+
+
+async def test_what_takes_too_long_is_told_before_the_peer_gives_up(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert admitting.LOOK_S_MAX + admitting.SEND_S_MAX < ANSWER_S_MAX
+    monkeypatch.setattr(admitting, "LOOK_S_MAX", 0.01)
+    target.means.wait = asyncio.Event()
+    async with asyncio.timeout(10):
+        answer = await target.ask()
+    assert isinstance(answer, Refuse)
+    assert "has not looked into it" in answer.reason
+    target.means.wait.set()
+    monkeypatch.undo()
+    assert isinstance(await target.ask(), Accept), "its place is free again"
 
 
 async def test_what_is_staged_needs_a_target_that_keeps(journal: Journal, tmp_path: Path) -> None:

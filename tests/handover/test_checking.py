@@ -23,7 +23,7 @@ from streamhop.handover.preflight import SourceContainer
 from streamhop.handover.refusing import refuse
 from streamhop.handover.source_checks import SourceCheck
 from streamhop.handover.states import Role, State
-from streamhop_protocol.messages import Accept, Message, Offer
+from streamhop_protocol.messages import Accept, Message, Offer, Refuse
 
 REFUSES = Finding("container.device", "it has a device", "run it without", "a why", "a page")
 WARNS = Finding("kernel.older", "an older kernel", severity=Severity.WARNS)
@@ -144,6 +144,15 @@ async def test_a_peer_that_tells_no_findings_is_told_by_its_reasons(checks: Chec
     assert result.exit_code == 12
 
 
+@pytest.mark.parametrize("told", [[], [WARNS]])
+async def test_a_refusal_is_one_whatever_its_findings_say(checks: Checking, told: list[Finding]) -> None:
+    attributes = {FINDINGS: findings_to_wire(told)}
+    checks.session.answer = lambda offer: Refuse(offer.move, offer.epoch, "refused", "no", "", attributes=attributes)
+    result = await checks()
+    assert result.exit_code == 12
+    assert [finding.id for finding in result.target_findings] == ["peer.refused", *(each.id for each in told)]
+
+
 async def test_a_peer_that_cannot_be_asked_does_not_hide_what_was_found_here(checks: Checking) -> None:
     checks.unreachable = UnreachableError("nobody answers")
     result = await checks()
@@ -233,8 +242,8 @@ async def test_the_whole_way_over_a_dialogue_to_another_hosts_answer(
 
     class Wire(FakeSession):
         async def send(self, message: Any) -> None:
-            session: Any = SimpleNamespace(send=self._heard, peer_name="edge-a")
-            await admitting.answer_check(there, means, session, message)
+            session: Any = SimpleNamespace(send=self._heard, peer_name="edge-a", peer_reference="edge-a")
+            await admitting.Checks(there, means).answer(session, message)
 
         async def _heard(self, message: Message) -> None:
             self._said.put_nowait(message)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pytest
 
-from streamhop.handover.concurrency import ThreadFeed, concluded, in_thread, in_worker, uninterrupted
+from streamhop.handover.concurrency import ThreadFeed, cancelled_once, concluded, in_thread, in_worker, uninterrupted
 
 
 async def test_uninterrupted_ends_before_the_cancel_is_raised() -> None:
@@ -79,7 +79,7 @@ async def test_what_fails_behind_a_cancelled_caller_is_not_logged_as_forgotten(
 async def test_a_cancelled_reader_waits_for_the_step_under_way() -> None:
     in_step, finish = threading.Event(), threading.Event()
 
-    def steps() -> Iterator[int]:
+    def steps() -> Generator[int, None, None]:
         yield 1
         in_step.set()
         assert finish.wait(5)
@@ -140,7 +140,7 @@ async def test_a_cancel_waits_for_the_worker_thread() -> None:
 async def test_a_feed_runs_ahead_of_who_takes_from_it() -> None:
     all_made = threading.Event()
 
-    def make() -> Iterator[int]:
+    def make() -> Generator[int, None, None]:
         yield from range(100)
         all_made.set()
 
@@ -151,7 +151,7 @@ async def test_a_feed_runs_ahead_of_who_takes_from_it() -> None:
 
 
 async def test_a_feed_that_fails_ends_and_tells_why() -> None:
-    def make() -> Iterator[int]:
+    def make() -> Generator[int, None, None]:
         yield 1
         raise ValueError("no more")
 
@@ -164,7 +164,7 @@ async def test_a_feed_that_fails_ends_and_tells_why() -> None:
 async def test_the_end_of_a_feed_is_waited_for_in_spite_of_a_cancel() -> None:
     go_on = threading.Event()
 
-    def make() -> Iterator[int]:
+    def make() -> Generator[int, None, None]:
         assert go_on.wait(5)
         yield 1
 
@@ -177,3 +177,61 @@ async def test_the_end_of_a_feed_is_waited_for_in_spite_of_a_cancel() -> None:
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_work_is_cancelled_once_and_waited_for() -> None:
+    cancels, told = 0, 0
+
+    async def work() -> None:
+        nonlocal cancels
+        while cancels == 0:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                cancels += 1
+                assert told == 1
+                await asyncio.sleep(0.1)
+                raise
+
+    def tell() -> None:
+        nonlocal told
+        told += 1
+
+    task = asyncio.create_task(cancelled_once(work(), tell))
+    for _ in range(3):
+        await asyncio.sleep(0.01)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (cancels, told) == (1, 1)
+
+
+async def test_work_that_nobody_cancels_gives_its_result() -> None:
+    async def work() -> int:
+        return 3
+
+    assert await cancelled_once(work(), lambda: pytest.fail("it was not cancelled")) == 3
+
+
+async def test_a_feed_closes_what_it_is_fed_from() -> None:
+    closed = threading.Event()
+
+    def inner() -> Generator[int, None, None]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.set()
+
+    def outer() -> Generator[int, None, None]:
+        for item in inner():
+            yield item
+            raise ValueError("held")
+
+    feed = ThreadFeed(inner())
+    assert [item async for item in feed.items()] == [1, 2]
+    await feed.ended()
+    assert closed.is_set()
+    failing = ThreadFeed(outer())
+    with pytest.raises(ValueError, match="held"):
+        await failing.ended()

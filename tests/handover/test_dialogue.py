@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamhop.findings import Finding
+from streamhop.findings import Finding, Severity, findings_to_wire
 from streamhop.handover.dialogue import Dialogue
 from streamhop.handover.errors import ContentError, MoveError, RefusedError
 from streamhop.handover.refusing import refuse
@@ -107,6 +107,18 @@ async def test_a_refusal_without_findings_is_told_by_its_reasons() -> None:
         ("peer.refused", ""),
         ("peer.refused", "go away"),
     ]
+
+
+@pytest.mark.parametrize("warnings", [[], [Finding("kernel.older", "an older kernel", severity=Severity.WARNS)]])
+async def test_a_refusal_whose_findings_do_not_refuse_is_told_by_its_reasons_too(warnings: list[Finding]) -> None:
+    """P18: a check would find nothing in the way of a container that the peer has refused."""
+    attributes = {"findings": findings_to_wire(warnings)}
+    said = Refuse(move=MOVE, epoch=2, code="refused", reason="no", fix="", others=[["nor", ""]], attributes=attributes)
+    with pytest.raises(RefusedError) as caught:
+        await dialogue(said).listen()
+    findings = caught.value.findings
+    assert [finding.id for finding in findings[:2]] == ["peer.refused", "peer.refused"]
+    assert list(findings[2:]) == warnings
 
 
 async def test_findings_that_are_none_are_the_protocols_error() -> None:

@@ -251,6 +251,13 @@ async def test_a_network_that_is_not_there(host: Any, monkeypatch: pytest.Monkey
     assert "no network 'missing'" in await checked(host, monkeypatch, sent)
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "65536", "8080-8090", "\u0661", ""])
+async def test_a_port_that_is_none_is_not_tried(host: Any, monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    """Python makes no number of more than 4,300 digits; the policy has refused it before."""
+    bindings = {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": number}]}
+    assert await checked(host, monkeypatch, of_host(PortBindings=bindings)()) == ""
+
+
 async def test_a_port_that_is_taken(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

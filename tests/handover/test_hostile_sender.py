@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 from content.image_layers_support import SampleImage, layer_tar
 from support.net_helpers import two_peers
 
@@ -70,7 +71,7 @@ async def receiver(tmp_path: Path) -> AsyncIterator[tuple[Receiver, Path]]:
     pages = PageStore(spool / "pages", PAGE, quota_bytes=QUOTA_BYTES, index_bytes_max=1 << 20)
     lacking = frozenset({IMAGE.layers[0].digest})
     blocks = HeldBlocks(spool / "blocks", QUOTA_BYTES)
-    yield Receiver(layers, lacking, pages, ("rootfs",), spool, QUOTA_BYTES, blocks), spool
+    yield Receiver(layers, lacking, pages, ("rootfs", "mount:/data"), spool, QUOTA_BYTES, blocks), spool
     pages.discard()
 
 
@@ -99,6 +100,14 @@ def zeros_everywhere() -> Any:
         for start in range(64):
             runs = [PageRun((start * 64 + run) << 20, 1, ZERO) for run in range(64)]
             yield encode_meta(f"pagemap-{pid}", runs)
+
+
+async def trees_that_share_the_room(session: PeerSession) -> None:
+    """Each tree less than all of them may have, and together more."""
+    content = os.urandom(QUOTA_BYTES * 2 // 3)
+    pieces = [(content[at : at + (1 << 19)], None) for at in range(0, len(content), 1 << 19)]
+    for tree in ("rootfs", "mount:/data"):
+        await stream(session, StreamKind.TREE, {"tree": tree, "round": 0}, pieces, digest=blake3(content).digest())
 
 
 async def never_ending_tree(session: PeerSession) -> None:
@@ -135,6 +144,8 @@ ATTACKS: dict[str, Attack] = {
     "layer that never ends": never_ending_layer,
     "tree that leads up": lambda s: stream(s, StreamKind.TREE, {"tree": "../../canary"}, [(b"x", None)]),
     "tree not announced": lambda s: stream(s, StreamKind.TREE, {"tree": "mount:/dev/shm"}, [(b"x", None)]),
+    "trees that share the room": trees_that_share_the_room,
+    "a tree that is a list": lambda s: stream(s, StreamKind.TREE, {"tree": ["rootfs"]}, [(b"x", None)]),
     "tree that never ends": never_ending_tree,
     "object that leads up": memory([{"o": "../../canary", "r": [[0, 1, ZERO]]}]),
     "zeros everywhere": memory(zeros_everywhere()),

@@ -146,3 +146,21 @@ async def test_a_directory_that_others_write_to_is_not_copied(
     engine.containers = [other(state, Type="bind", Source=str(theirs), RW=writable)]
     mounts = await found(engine, bind(tmp_path), bind="copy")
     assert [finding.id for finding in mounts.findings] == ["container.volume-shared"] * refused
+
+
+async def test_a_volume_that_is_mounted_twice_is_sent_once(engine: Any, visible: set[str]) -> None:
+    visible.add("/again")
+    engine.add_volume("data")
+    mounts = [volume() | {"Destination": place} for place in ("/data", "/again")]
+    details = {"Id": ID, "State": {"Pid": 1}, "Mounts": mounts}
+    result = await find_mounts(engine, details, frozenset({"data"}), Surroundings())
+    assert (result.findings, list(result.trees)) == ([], ["mount:/data"])
+
+
+async def test_directories_that_overlap_are_not_copied(engine: Any, visible: set[str], tmp_path: Path) -> None:
+    visible.add("/again")
+    (tmp_path / "below").mkdir()
+    mounts = [bind(tmp_path) | {"Destination": "/data"}, bind(tmp_path / "below") | {"Destination": "/again"}]
+    details = {"Id": ID, "State": {"Pid": 1}, "Mounts": mounts}
+    result = await find_mounts(engine, details, frozenset(), Surroundings(bind="copy"))
+    assert [finding.id for finding in result.findings] == ["container.mount"]

@@ -130,3 +130,9 @@ def test_what_is_written_has_the_five_keys() -> None:
     (found,) = encode_verdicts(judge([row("busybox", SLOW, gap_s=0.5, request_s=0)]))
     assert found == {"id": "1-busybox-20mbit", "figure": 0.5, "limit": 0.6, "unit": "s", "holds": True}
     assert STREAMHOP not in found["id"]
+
+
+def test_the_loops_are_judged_while_a_gigabyte_moves() -> None:
+    rows = [row("idle-1g", source_lag_ms=20.0, target_lag_ms=21.0), row("idle-64m", source_lag_ms=50.0)]
+    found = {each.id: each.holds for each in judge(rows) if each.id.startswith("8-")}
+    assert found == {"8-loop-lag-source-idle-1g-unshaped": True, "8-loop-lag-target-idle-1g-unshaped": False}

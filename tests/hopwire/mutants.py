@@ -69,6 +69,7 @@ def trace_bases() -> list[bytes]:
         ("wire:broken", {"connection": 1, "code": "flow", "reason": "\x1b[2J"}),
         ("move:phase", {"phase": "freeze"}),
         ("policy:verdict", {"decision": "freeze", "inputs": {"x": [1.5, None, True, "\u202e"]}}),
+        ("codec:chosen", {"stream": 1, "kind": "\x1b[m", "codec": "\x9b", "raw_bytes": 5, "rate_bytes_per_s": 7}),
         ("wire:connection_lost", {"connection": 1, "reason": "closed"}),
     ]  # fmt: skip
     lines = [{"trace": "streamhop", "version": 1, "host": "edge-a"}]

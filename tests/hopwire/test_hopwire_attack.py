@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,10 @@ from streamhop_protocol.messages import Query, State, StreamKind
 MOVE = bytes(range(16))
 CHUNKS = [b"chunk %d " % number * 5000 for number in range(4)]
 QUICK = Manner(patience_s=1.0, linger_s=0.5)
+"""For what is waited for in vain."""
+
+PATIENT = Manner(patience_s=10.0, linger_s=5.0)
+"""For what comes, be the machine as busy as it may: it takes as long as that takes."""
 
 
 class Daemon:
@@ -111,7 +117,7 @@ async def _record(path: Path) -> None:
 
 async def played(recording: str, daemon: Address, fault: Fault, at: str = "type == DATA", **more: Any) -> Outcome:
     wanted = None if fault is Fault.NONE else compile_filter(at)
-    manner = more.pop("manner", QUICK)
+    manner = more.pop("manner", PATIENT)
     tls: ssl.SSLContext | None = more.pop("tls", None)
     with open_recording(recording) as events:
         found = survey(events, 1, wanted, more.pop("nth", 1))
@@ -133,7 +139,7 @@ async def test_without_a_fault_the_daemon_takes_everything_again(recording: str)
 
 async def test_moves_may_keep_their_ids(recording: str) -> None:
     async with listening() as (daemon, address):
-        await played(recording, address, Fault.NONE, manner=Manner(1.0, 0.5, keep_move=True))
+        await played(recording, address, Fault.NONE, manner=replace(PATIENT, keep_move=True))
     assert daemon.moves == [MOVE]
 
 
@@ -157,10 +163,9 @@ async def test_moves_may_keep_their_ids(recording: str) -> None:
 async def test_what_a_fault_does(
     recording: str, fault: Fault, more: dict[str, Any], verdict: str, chunks: int | None
 ) -> None:
-    import re
-
     async with listening() as (daemon, address):
-        outcome = await played(recording, address, fault, **more)
+        manner = QUICK if "no " in verdict else PATIENT
+        outcome = await played(recording, address, fault, manner=manner, **more)
     assert re.search(verdict, outcome.verdict), outcome.verdict
     assert outcome.did
     if chunks is not None:
@@ -174,8 +179,7 @@ async def test_over_tls(tmp_path: Path, recording: str) -> None:
         tls = dialing_context(tmp_path / "a", tmp_path / "b" / "certificate.pem")
         await played(recording, address, Fault.NONE, tls=tls)
         assert daemon.chunks == CHUNKS
-        stranger = Device(tmp_path, "c")
-        assert stranger
+        Device(tmp_path, "c")
         other = dialing_context(tmp_path / "c", tmp_path / "b" / "certificate.pem")
         outcome = await played(recording, address, Fault.NONE, tls=other)
     assert "WELCOME" not in outcome.counts

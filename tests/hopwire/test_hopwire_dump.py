@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -183,3 +185,43 @@ def test_what_is_shown_of_a_value_takes_no_longer_than_it_is_long() -> None:
     for _ in range(100):
         shown_value([["x" * 100_000] * 1000] * 100, 80)
     assert time.process_time() - began < 1
+
+
+def on_a_terminal(*arguments: str, pager: str = "cat") -> str:
+    """What a command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "PAGER": pager}
+    command = [sys.executable, "-m", "hopwire", *arguments]
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.STDOUT, stdin=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while data := os.read(ours, 65536):
+                shown += data
+        except OSError:  # EIO: the other end is closed, pty(7)
+            pass
+        assert process.wait() == 0
+    os.close(ours)
+    return shown.decode()
+
+
+@pytest.mark.parametrize("command", [["dump", "--no-pager"], ["show"]])
+def test_on_a_terminal_there_are_colours_and_nothing_else_that_steers(tmp_path: Path, command: list[str]) -> None:
+    wire = Wire()
+    handshake(wire)
+    wire.say(1, Abort(MOVE, 1, EVIL[:20], EVIL), from_dialer=True)
+    wire.put(1, encode_frame(0x7E, b"", flags=1), from_dialer=True)
+    shown = on_a_terminal(*command, saved(tmp_path, wire))
+    colours = re.findall(r"\x1b\[[0-9;]*m", shown)
+    assert len(colours) > 4
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r\n", "\n")
+    assert not CONTROL.search(plain)
+    assert "ABORT" in plain
+    assert ("says" in plain) == (command[0] == "dump")  # the heading
+
+
+def test_on_a_terminal_a_dump_is_paged(tmp_path: Path) -> None:
+    (tmp_path / "pager").write_text("#!/bin/sh\nsed 's/^/paged: /'\n")
+    (tmp_path / "pager").chmod(0o755)
+    shown = on_a_terminal("dump", saved(tmp_path, a_move()), pager=str(tmp_path / "pager"))
+    assert len(re.findall(r"^paged: .* DATA ", shown, re.MULTILINE)) == 9

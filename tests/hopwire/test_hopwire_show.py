@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import tracemalloc
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from hopwire_support import MEMORY, MOVE, Wire, a_move, handshake, saved, seen
 
 from hopwire.cli import main
 from hopwire.events import FrameSeen
+from hopwire.flow.reader import FlowReader
+from hopwire.flow.recording import seen_in
 from hopwire.summary import sessions
 from hopwire.summary.analysis import Analysis, analyse
 from hopwire.summary.sessions import BINS_MAX, Bins, SessionSummary, moments_of, rounds_of
@@ -129,6 +133,22 @@ def test_bins_grow_wider_as_time_goes_on() -> None:
         bins.add(second * 1_000_000_000, "memory" if second % 2 else "tree", 10)
     assert sum(len(counts) for counts in bins.by_kind.values()) <= 2 * BINS_MAX
     assert sum(sum(counts.values()) for counts in bins.by_kind.values()) == 1_000_000
+
+
+def test_what_waits_for_its_turn_keeps_no_payload_alive() -> None:
+    wire = Wire(payload=True)
+    handshake(wire)
+    wire.say(2, Open("memory"), from_dialer=True, stream=1)
+    for seq in range(2, 42):  # number 1 does not come
+        wire.put(2, data(seq, 100_000), from_dialer=True)
+    wire.told.clear()
+    recording = io.BytesIO(wire.finished())
+    tracemalloc.start()
+    analysis = analyse(seen_in(FlowReader(recording)))
+    kept_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert analysis.sessions[1].streams[1].frames == 41
+    assert kept_bytes < 1_000_000 < 40 * 100_000
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,9 +21,12 @@ from support.net_helpers import CONFIG, DEADLINE_S, Acceptors, until
 from support.net_security import Device
 
 from hopwire.cli import main
-from hopwire.errors import WireError
+from hopwire.commands import writing
+from hopwire.commands.writing import flow_file
+from hopwire.errors import FlowTruncatedError, WireError
 from hopwire.events import BrokenSeen, EndSeen, FrameSeen, Seen
-from hopwire.flow.records import About
+from hopwire.flow.reader import FlowReader
+from hopwire.flow.records import About, Violation
 from hopwire.flow.writer import FlowWriter
 from hopwire.recorder import Recorder
 from hopwire.roster import Roster
@@ -229,6 +232,55 @@ async def test_a_full_disk_ends_the_recording_and_not_the_session() -> None:
     async with tapped(recording) as (dialer, acceptor):
         await exchange(dialer, acceptor)
     assert recording.remarks == ["nothing is recorded any longer: No space left on device"]
+
+
+class _FullForAWhile(io.BytesIO):
+    """A disk on which somebody makes room again."""
+
+    full = False
+
+    def write(self, data: object, /) -> int:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        return super().write(data)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """What was written is looked at afterwards."""
+
+
+@pytest.mark.parametrize("caught", [False, True], ids=["told at once", "told at the end"])
+def test_a_recording_with_a_gap_is_one_line_and_does_not_say_that_it_is_whole(
+    monkeypatch: pytest.MonkeyPatch, caught: bool
+) -> None:
+    """The tap goes on without its recording; reading a capture ends."""
+    disk = _FullForAWhile()
+    monkeypatch.setattr(writing, "_new_file", lambda _: disk)
+    told = pytest.raises(WireError, match=r"^x\.flow is not complete: No space left on device$")
+    with told, flow_file(Path("x.flow"), About("tap", 0, payload=False)) as writer:
+        assert writer is not None
+        writer.record(Violation(1, 1, from_dialer=True, code="x", reason="first"))
+        disk.full = True
+        with contextlib.suppress(OSError) if caught else contextlib.nullcontext():
+            writer.record(Violation(2, 1, from_dialer=True, code="x", reason="second"))
+        disk.full = False
+    disk.seek(0)
+    reader = FlowReader(disk)
+    with pytest.raises(FlowTruncatedError):
+        list(reader)
+
+
+def test_a_file_that_cannot_be_completed_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = Path("/dev/full").open("wb")  # noqa: SIM115 - how it is closed is what is tested
+    monkeypatch.setattr(writing, "_new_file", lambda _: file)
+    told = pytest.raises(WireError, match=r"^x\.flow is not complete: No space left on device$")
+    with told, flow_file(Path("x.flow"), About("tap", 0, payload=False)):
+        pass
+    assert file.closed
+
+
+def test_another_error_meanwhile_is_none_of_the_recording(tmp_path: Path) -> None:
+    with pytest.raises(BrokenPipeError), flow_file(tmp_path / "x.flow", About("tap", 0, payload=False)):
+        raise BrokenPipeError
 
 
 def test_identities_that_are_none(tmp_path: Path) -> None:

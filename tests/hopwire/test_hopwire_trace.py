@@ -26,6 +26,7 @@ from hopwire.summary.analysis import analyse
 from hopwire.summary.as_json import as_json
 from hopwire.summary.as_text import text_lines
 from hopwire.summary.codecs import CHOSEN, PACKED, ROWS_MAX, CodecChoices
+from hopwire.summary.sessions import moments_of
 from hopwire.tapping.identities import contexts
 from hopwire.tapping.relay import Tap
 from hopwire.trace import LINE_BYTES_MAX, seen_in_trace
@@ -127,7 +128,8 @@ async def test_a_trace_is_summed_up_as_a_recording_is() -> None:
         assert [len(chunk.data) async for chunk in incoming] == [len(SECRET)]
         await incoming.done()
         await stream.finish()
-        trace.trace.emit("move:phase", phase="freeze")
+        trace.trace.emit("move:phase", phase="freeze", move=MOVE)
+        trace.trace.emit("move:phase", phase="freeze", move=bytes(16))
     analysis = analyse(read(file.getvalue()))
     session = analysis.sessions[1]
     assert (session.dialer, session.acceptor, len(session.connections)) == ("edge-a", "edge-b", 3)
@@ -139,7 +141,10 @@ async def test_a_trace_is_summed_up_as_a_recording_is() -> None:
     assert (row.kind, row.chosen, row.chunks, row.raw_bytes) == ("final", "zstd 3", 1, len(SECRET))
     assert any("zstd 3" in line and "final" in line for line in text_lines(analysis))
     assert as_json(analysis)["codecs"][0]["raw_bytes"] == len(SECRET)
-    assert analysis.frozen_ns is not None
+    frozen_ns = moments_of(session, analysis.frozen).frozen_ns
+    assert frozen_ns == analysis.frozen[MOVE.hex()]
+    assert frozen_ns > streamed.began_ns
+    assert moments_of(session).frozen_ns == streamed.began_ns
 
 
 async def test_a_peer_that_breaks_the_protocol_is_in_the_trace() -> None:
@@ -218,6 +223,7 @@ FRAME = {"connection": 1, "type": "PING", "stream": 0, "header": 8, "payload": 0
         (b"{\n", "line 1: not JSON"),
         (b"[" * 100_000 + b"\n", "line 1: not JSON"),
         (HEAD + b"1\n", "line 2: not an object"),
+        (HEAD + b'{"time":1,"name":"x","data":{"x":' + b"[" * 400 + b"]" * 400 + b"}}\n", "nested deeper than 32"),
         (HEAD + b"{}\n", "without name or data"),
         (HEAD + line("x", None), "without a time"),
         (HEAD + line("x", -1), "a time that cannot be"),
@@ -258,3 +264,21 @@ def test_dump_shows_frames_and_decisions(tmp_path: Path) -> None:
         "   1.500000 >   -   1      - PING              20 R  number=7",
         '   1.500000 = policy:verdict decision="freeze" reason="\\x1b[2J"',
     ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["\x1b]0;owned\x07\x1b[31m", 10**4000, ["\x9b2J"] * 500, {"\u202e": 1}],
+    ids=["text", "number", "list", "map"],
+)
+def test_what_a_peer_says_of_a_chunk_steers_no_terminal_and_floods_none(tmp_path: Path, said: object) -> None:
+    """The daemon's trace has the header of a DATA frame before anybody has checked it."""
+    path = tmp_path / "trace"
+    fields = {"seq": said, "codec": said, "raw_bytes": said}
+    chunk = {"connection": 1, "type": "DATA", "stream": 3, "header": 900, "payload": 0, "flags": 0, "fields": fields}
+    path.write_bytes(HEAD + line("wire:frame_received", **chunk))
+    done = CliRunner().invoke(main, ["dump", str(path)])
+    assert done.exit_code == 0
+    (told,) = done.output.splitlines()
+    assert told.isprintable()
+    assert len(told) < 160

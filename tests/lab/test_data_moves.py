@@ -113,7 +113,7 @@ def test_all_that_is_around_it_goes_with_a_container(willing: Edges) -> None:
     a.docker("network", "connect", "--ip", "172.29.0.5", "back", "rich")
     a.docker("start", "rich")
     a.docker("exec", "rich", "sh", "-c", "echo y > /unnamed/y; sleep 1000 < /files/deep/one &")
-    busy = b.popen(["python3", "-c", "import socket, time; socket.create_server(('', 8080)); time.sleep(600)"])
+    busy = b.popen(["python3", "-c", "import socket, time; taken = socket.create_server(('', 8080)); time.sleep(600)"])
     try:
         wait_for(lambda: ":1F90 " in b.exec("cat /proc/net/tcp").stdout, "the port is taken", 10.0)
         refused = willing.a.migrate("rich", "edge-b")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -106,7 +108,7 @@ def test_a_move_recorded_three_ways_is_the_same_sequence_of_frames(
     dataset(client, "fill", f"edge-a:{REDIS}", KEYS)
     listen, upstream = f"127.0.0.1:{TAP_PORT}", f"edge-b:{PORT}"
     keys = ["--dialer-identity", IDENTITY, "--acceptor-identity", THERE]
-    tap = a.host.popen(["python3", "-I", "-c", HOPWIRE, "tap", listen, upstream, "-q", "-w", FLOW, *keys])
+    tap = a.host.popen(["python3", "-I", "-c", HOPWIRE, "tap", listen, upstream, "-q", "--payload", "-w", FLOW, *keys])
     try:
         wait_for(lambda: a.host.exec(["ss", "-ltn"]).stdout.find(f":{TAP_PORT}") >= 0, "the tap listens", 20.0)
         with (
@@ -148,10 +150,25 @@ def test_a_move_recorded_three_ways_is_the_same_sequence_of_frames(
     notes = {event.name for event in trace_of(traces[0]) if isinstance(event, NoteSeen)}
     assert notes >= {"codec:chosen", "policy:verdict", "move:phase", "move:state"}
     told = analyse(trace_of(traces[0]))
-    assert moments_of(told.sessions[1], told.frozen_ns).frozen_s == pytest.approx(moved.report["downtime_s"], abs=0.1)
+    assert moments_of(told.sessions[1], told.frozen).frozen_s == pytest.approx(moved.report["downtime_s"], abs=0.1)
     page = tmp_path / "move.html"
     page.write_text(html_page(summary, FLOW))
     assert "frozen for" in page.read_text()
+
+    with b:
+        assert replayed(a.host, upstream)["verdict"].startswith('it answered REFUSE "')  # the name is taken by then
+        flipped = replayed(a.host, upstream, "--fault", "flip", "--bit", "0", "--at", "type == OFFER")
+        assert flipped["verdict"].startswith('it answered ERROR "limit"')
+        assert b.host.docker("ps", "--quiet").split() != []  # and it still runs there
+
+
+def replayed(host: Host, target: str, *fault: str) -> dict[str, Any]:
+    """What edge-b does when the recorded session is played to it, by who has edge-a's key."""
+    keys = ["--identity", IDENTITY, "--peer-certificate", f"{THERE}/certificate.pem"]
+    options = ["--format", "json", "--patience", "5", "--linger", "1", *keys, *fault]
+    done = host.exec(["python3", "-I", "-c", HOPWIRE, "replay", FLOW, target, *options])
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def keep(flow: bytes, traces: list[bytes]) -> None:

@@ -11,15 +11,36 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.specification import PROTOCOL, Field, Section, WrongError, bounds, diagram, number, sections, table
+from support.specification import (
+    PROTOCOL,
+    Field,
+    Section,
+    WrongError,
+    below,
+    bounds,
+    diagram,
+    number,
+    sections,
+    table,
+    tables,
+)
 
-from streamhop_protocol import codecs, limits, session
+from streamhop.content.container_config.networks import NETWORKS_MAX, SUBNETS_MAX
+from streamhop.content.image_layers import ImageDescription
+from streamhop.content.image_layers.description import NAMES_MAX
+from streamhop.content.image_layers.documents import DOCUMENTS_BYTES_MAX, LAYERS_MAX
+from streamhop.engine.cpu_features import FEATURES_MAX
+from streamhop.handover.manifest import ROOTFS_TREE, SHM_TREE, VOLUMES_MAX, Manifest, tree_of
+from streamhop.handover.receiving import IMAGE_FILE_BYTES_MAX, IMAGE_FILES_MAX, MEMORY_ROUNDS_MAX, TREE_ROUNDS_MAX
+from streamhop_protocol import codecs, limits, page_batches, session, tree_records
 from streamhop_protocol.connection import ALLOWED, Phase
 from streamhop_protocol.errors import CODES, ProtocolError
 from streamhop_protocol.fields import from_map
 from streamhop_protocol.frames import PREAMBLE, FrameReader, FrameType, encode_frame, encode_head, is_message
-from streamhop_protocol.messages import MESSAGE_TYPES
+from streamhop_protocol.messages import MESSAGE_TYPES, StreamKind
 from streamhop_protocol.signals import SIGNAL_TYPES
+from streamhop_protocol.tree_entries import EntryType
+from streamhop_protocol.tree_records import RecordKind
 from streamhop_protocol.wirepack import unpack
 
 CLASSES: dict[int, type] = {**MESSAGE_TYPES, **{int(kind): cls for kind, cls in SIGNAL_TYPES.items()}}
@@ -246,3 +267,69 @@ def test_invalid_frames_break_the_tables_where_it_is_about_fields() -> None:
             assert verdict(*found) == row["error"], row["why"]
             checked.add(found[0].number)
     assert checked == {section.number for section in SECTIONS if section.fields}
+
+
+# -- what a move carries -------------------------------------------------------------------------------------------
+
+
+def test_the_manifest_has_the_fields_of_the_tables() -> None:
+    manifest, image = (list(tables(below("SPEC.content.md", "Manifest")))[at][1:] for at in (0, 1))
+    assert [row[0] for row in manifest] == [item.name for item in dataclasses.fields(Manifest)]
+    assert [row[0] for row in image] == [item.name for item in dataclasses.fields(ImageDescription)]
+    limits_of = {row[0]: row[2] for row in manifest + image}
+    assert limits_of["trees"].startswith(f"each once, out of {ROOTFS_TREE}, {SHM_TREE}, and {tree_of('')} and the")
+    assert limits_of["cpu"].startswith(f"at most {FEATURES_MAX} entries")
+    assert limits_of["volumes"].startswith(f"at most {VOLUMES_MAX} volumes")
+    assert limits_of["networks"] == f"at most {NETWORKS_MAX}"
+    assert f"at most\n{SUBNETS_MAX} maps" in below("SPEC.content.md", "Manifest")
+    assert number(re.findall(r"at most (\d+)", limits_of["names"])[0]) == NAMES_MAX
+    assert number(re.findall(r"at most (\d+)", limits_of["layers"])[0]) == LAYERS_MAX
+    assert number(limits_of["config"].removesuffix(" with the next two")) == DOCUMENTS_BYTES_MAX
+
+
+def test_kinds_of_streams_and_their_bounds_are_those_of_the_code() -> None:
+    rows = table("SPEC.content.md", "Streams")
+    assert {row[0] for row in rows} == {kind.value for kind in StreamKind}
+    said = re.search(
+        r"at most (\S+) rounds of memory, (\S+) of each tree, (\S+) image files and (\S+ MiB)",
+        below("SPEC.content.md", "Streams"),
+    )
+    assert said is not None
+    bounds_of_a_move = (MEMORY_ROUNDS_MAX, TREE_ROUNDS_MAX, IMAGE_FILES_MAX, IMAGE_FILE_BYTES_MAX)
+    assert tuple(number(text) for text in said.groups()) == bounds_of_a_move
+
+
+def test_limits_of_page_batches_are_those_of_the_codec() -> None:
+    text = (PROTOCOL / "SPEC.page_batches.md").read_text(encoding="utf-8")
+    said = dict(re.findall(r"\b([A-Z_]+_MAX) \(([^)]+)\)", text))
+    assert {name: number(limit) for name, limit in said.items()} == {
+        "CHUNK_RAW_BYTES_MAX": limits.CHUNK_RAW_BYTES_MAX,
+        "RUNS_PER_BATCH_MAX": page_batches.RUNS_PER_BATCH_MAX,
+        "ZERO_PAGES_PER_BATCH_MAX": page_batches.ZERO_PAGES_PER_BATCH_MAX,
+        "LIKE_BYTES_PER_BATCH_MAX": page_batches.LIKE_BYTES_PER_BATCH_MAX,
+        "ADDRESS_BITS_MAX": 1 << page_batches.ADDRESS_BITS_MAX,
+    }
+    kinds = {row[1]: int(row[0]) for row in tables_of_kinds(text)}
+    assert kinds == {
+        "raw": page_batches.RAW,
+        "zero": page_batches.ZERO,
+        "difference": page_batches.XOR,
+        "like": page_batches.LIKE,
+    }
+
+
+def tables_of_kinds(text: str) -> list[list[str]]:
+    (rows,) = [rows[1:] for rows in tables(text) if rows[0][0] == "kind"]
+    return [[row[0], re.split(r"[:, ]", row[1])[0]] for row in rows]
+
+
+def test_tree_records_are_laid_out_as_the_tables_say() -> None:
+    stream = {row[0]: row for row in table("SPEC.tree_records.md", "Stream")}
+    kinds = dict(re.findall(r"(\d) ([A-Z]+)", stream["kind"][2]))
+    assert {int(digits): name for digits, name in kinds.items()} == {int(kind): kind.name for kind in RecordKind}
+    assert number(re.findall(r"at most ([\d,]+)", stream["length"][2])[0]) == tree_records.RECORD_BODY_BYTES_MAX
+    entry = table("SPEC.tree_records.md", "ENTRY (1)")
+    fixed = [sum(int(size) for size in row[1].split(" + ")) for row in entry if row[1][0].isdigit()]
+    assert sum(fixed) == tree_records._ENTRY.size
+    types = dict(re.findall(r"(\d) ([a-z]+)", entry[0][2]))
+    assert {int(digits) for digits in types} == {int(each) for each in EntryType}

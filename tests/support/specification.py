@@ -33,7 +33,8 @@ def tables(text: str) -> Iterator[list[list[str]]]:
         yield [rows[0], *rows[2:]]
 
 
-def _below(name: str, section: str) -> str:
+def below(name: str, section: str) -> str:
+    """What a document says below a heading, up to the next one."""
     text = (PROTOCOL / name).read_text(encoding="utf-8")
     match = re.search(rf"^#+ {re.escape(section)}\n(.*?)(?=^#|\Z)", text, re.DOTALL | re.MULTILINE)
     assert match is not None, f"{name} has no section {section}"
@@ -42,12 +43,12 @@ def _below(name: str, section: str) -> str:
 
 def table(name: str, section: str) -> list[list[str]]:
     """The rows of the first table below a heading, without the head."""
-    return next(tables(_DRAWN.sub("", _below(name, section))))[1:]
+    return next(tables(_DRAWN.sub("", below(name, section))))[1:]
 
 
 def diagram(name: str, section: str) -> list[tuple[str, int]]:
     """What is in the first byte diagram below a heading, each with its bits; what has no fixed length is left out."""
-    drawn = _DRAWN.findall(_below(name, section))[0]
+    drawn = _DRAWN.findall(below(name, section))[0]
     rows = [line.strip("|").split("|") for line in drawn.splitlines() if line.startswith("|")]
     return [(cell.strip(), (len(cell) + 1) // 2) for row in rows for cell in row if "..." not in cell]
 

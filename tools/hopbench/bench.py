@@ -192,6 +192,8 @@ class Bench:
             engine_cpu_s=round(after[1] - before[1], 2),
             source_peak_bytes=moved.source_peak_bytes,
             target_peak_bytes=moved.target_peak_bytes,
+            source_lag_ms=moved.source_lag_ms,
+            target_lag_ms=moved.target_lag_ms,
             floor=floor,
             link_busy=None if rate is None or freeze_at_s is None else busy_share(link.samples, rate, freeze_at_s),
             staged=moved.staged,

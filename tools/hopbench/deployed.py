@@ -12,12 +12,13 @@ from . import inside
 TOP = "/opt/hopbench"
 ENVIRONMENT = {"PYTHONPATH": f"{TOP}:/opt/streamhop:/opt/hoplab/site"}
 OBSERVED = "/usr/local/bin/streamhop-observed"
+SAMPLED = "/usr/local/bin/streamhop-sampled"
 _LAUNCHER = f"""\
 #!/usr/bin/python3 -I
 import sys
 
 sys.path[:0] = ["/opt/streamhop", "/opt/hoplab/site", "{TOP}"]
-from hopbench.inside.observed_daemon import main
+from hopbench.inside.{{module}} import main
 
 sys.exit(main())
 """
@@ -31,7 +32,8 @@ def deploy_programs(host: Host) -> None:
         host.put(folder.parent / name, f"{TOP}/hopbench/{name}")
     for name in ("__init__.py", "probe.py"):
         host.put(Path(hoplab.__file__).parent / name, f"{TOP}/hoplab/{name}")
-    host.write(OBSERVED, _LAUNCHER, mode=0o755)
+    for path, module in ((OBSERVED, "observed_daemon"), (SAMPLED, "loop_lag")):
+        host.write(path, _LAUNCHER.format(module=module), mode=0o755)
 
 
 def program(name: str, *arguments: str) -> list[str]:

@@ -99,6 +99,10 @@ class Row:
 
     source_peak_bytes: int | None = None
     target_peak_bytes: int | None = None
+    source_lag_ms: float | None = None
+    """How late the event loop of the source's daemon was, 99th percentile over the move."""
+
+    target_lag_ms: float | None = None
     predicted_s: float | None = None
     downtime_s: float | None = None
     """By the daemons' clocks."""

@@ -32,6 +32,8 @@ IDLE_S_MAX = 0.30
 IDLE_S_PER_GB_MAX = 1.0
 IPERF_SHARE_MIN = 0.5
 SCP_SHARE_MIN = 1.5
+LAG_MS_MAX = 20.0
+LAG_MB = 1024
 PREDICTION_WITHIN = 0.25
 PREDICTION_SHARE_MIN = 0.9
 
@@ -91,6 +93,7 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
         *_idle(rows),
         *_wire(rows),
         *_prediction(rows),
+        *_loop_lag(rows),
     ]
 
 
@@ -217,3 +220,13 @@ def _prediction(rows: Sequence[Row]) -> Iterator[Verdict]:
     if pairs:
         good = sum(abs(predicted - actual) <= PREDICTION_WITHIN * actual for predicted, actual in pairs)
         yield _least("7-prediction-within-25-percent", good / len(pairs), PREDICTION_SHARE_MIN, "share of moves")
+
+
+def _loop_lag(rows: Sequence[Row]) -> Iterator[Verdict]:
+    """8: how late the daemons' event loops are while a gigabyte moves."""
+    for scenario, link, group in _own(rows, Family.IDLE):
+        if BY_NAME[scenario].size_mb == LAG_MB:
+            for side in ("source", "target"):
+                lag = _median(group, f"{side}_lag_ms")
+                if lag is not None:
+                    yield _most(f"8-loop-lag-{side}-{scenario}-{_at(link)}", lag, LAG_MS_MAX, "ms")

@@ -22,6 +22,8 @@ _COLUMNS: tuple[tuple[str, Callable[[Row], float | None]], ...] = (
     ("Docker CPU s", lambda row: row.engine_cpu_s),
     ("source MB", lambda row: _over(row.source_peak_bytes, MB)),
     ("target MB", lambda row: _over(row.target_peak_bytes, MB)),
+    ("source lag ms", lambda row: row.source_lag_ms),
+    ("target lag ms", lambda row: row.target_lag_ms),
     ("predicted s", lambda row: row.predicted_s),
     ("downtime s", lambda row: row.downtime_s),
     ("rounds", lambda row: row.rounds),

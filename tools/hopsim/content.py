@@ -228,8 +228,10 @@ class _Sender:
     async def final_trees(self, processes: Any) -> None:
         await self._session.transfer(("tree", None), self._world.lasts(0.02, 1.0))
 
-    async def final_memory(self, dump: Awaitable[None], pages: Any, image_dir: Path, group: asyncio.TaskGroup) -> bytes:
-        await dump
+    async def final_memory(
+        self, dump: Callable[[], Awaitable[None]], pages: Any, image_dir: Path, group: asyncio.TaskGroup
+    ) -> bytes:
+        await dump()
         dumped = self._images[image_dir]
         sent = Image(dumped.life, dumped.n + 1) if "corrupt" in self._faults else dumped
         self._faults.discard("corrupt")

@@ -15,7 +15,12 @@ from streamhop_protocol.messages import MESSAGE_TYPES, MoveMessage
 from streamhop_protocol.signals import Signal
 
 _BLANK = memoryview(bytes(CONTROL_PAYLOAD_BYTES_MAX))
-"""Stands for payloads that were left out: their lengths count."""
+
+
+def blank(size: int) -> memoryview:
+    """Stands for a payload of so many bytes, of which only the length counts; takes no memory."""
+    return _BLANK[:size]
+
 
 TYPE_NAMES: dict[int, str] = {
     **{frame_type.value: frame_type.name for frame_type in FrameType},
@@ -149,7 +154,7 @@ def decode_seen(
     """The frame that a recording holds, decoded as its receiver would."""
     received, error = None, None
     if is_known(prefix.type):
-        there = payload if payload is not None else _BLANK[: prefix.payload_bytes]
+        there = payload if payload is not None else blank(prefix.payload_bytes)
         try:
             received = decode_frame(Frame(prefix.type, prefix.flags, prefix.stream, header, there))
         except ProtocolError as broken:

@@ -18,17 +18,16 @@ from streamhop_protocol.limits import CONTROL_PAYLOAD_BYTES_MAX
 from streamhop_protocol.signals import JOIN_TOKEN_BYTES, SIGNAL_TYPES
 
 from .errors import FlowError, FlowTruncatedError
-from .events import TYPE_NUMBERS, BrokenSeen, ConnectionSeen, EndSeen, FrameSeen, NoteSeen, Seen
+from .events import TYPE_NUMBERS, BrokenSeen, ConnectionSeen, EndSeen, FrameSeen, NoteSeen, Seen, blank
 from .flow.reader import READ_BYTES, Source
 from .roster import CONNECTIONS_KEPT_MAX, Recent
 
 TRACE_BEGINS = b"{"
 TRACE_VERSION = 1
 LINE_BYTES_MAX = 256 * 1024
+NESTING_MAX = 32
 _NUMBER_MAX = (1 << 32) - 1
 _SECONDS_MAX = 1e9
-
-_BLANK = memoryview(bytes(CONTROL_PAYLOAD_BYTES_MAX))
 
 
 class _DamagedError(Exception):
@@ -76,7 +75,17 @@ def _object(line: bytes) -> dict[str, Any]:
         raise _DamagedError("not JSON") from None
     if not isinstance(value, dict):
         raise _DamagedError("not an object")
+    _check_nesting(value, NESTING_MAX)
     return value
+
+
+def _check_nesting(value: dict[str, Any] | list[Any], depth_left: int) -> None:
+    """JSON may be nested as deep as its parser goes; whoever shows it goes less deep."""
+    if depth_left == 0:
+        raise _DamagedError(f"nested deeper than {NESTING_MAX}")
+    for child in value.values() if isinstance(value, dict) else value:
+        if isinstance(child, dict | list):
+            _check_nesting(child, depth_left - 1)
 
 
 class _Reading:
@@ -145,7 +154,7 @@ def _received(prefix: Prefix, said: Mapping[str, Any]) -> Received | None:
     except ProtocolError:
         return None
     wire_bytes = PREFIX_BYTES + prefix.header_bytes + prefix.payload_bytes
-    return Received(body, prefix.stream, _BLANK[: prefix.payload_bytes], bool(prefix.flags & 2), wire_bytes)
+    return Received(body, prefix.stream, blank(prefix.payload_bytes), bool(prefix.flags & 2), wire_bytes)
 
 
 _SIGNALS = frozenset(frame_type.value for frame_type in SIGNAL_TYPES)

@@ -2,7 +2,7 @@
 
 from .admission import AdmissionPolicy, admit
 from .comparison import differences
-from .creation import creation_request
+from .creation import creation_request, is_fixed
 from .mount_admission import may_be_bound
 from .mounts import BIND, VOLUME, Mount, is_below, is_plain, mounts_of
 from .networks import PREDEFINED, NetworkDescription, describe_network, network_refusals, networks_from_wire
@@ -38,6 +38,7 @@ __all__ = [
     "endpoint_on",
     "endpoints_from_wire",
     "is_below",
+    "is_fixed",
     "is_plain",
     "may_be_bound",
     "misfit",

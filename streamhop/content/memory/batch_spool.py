@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,18 +39,19 @@ class BatchSpool:
     def __init__(self, directory: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - closed with the spool
 
-    def keep(self, batches: Iterable[PageBatch]) -> Iterator[SpooledBatch]:
-        """Write each batch down and yield where it is; blocks.
+    def keep(self, batches: Generator[PageBatch, None, None]) -> Generator[SpooledBatch, None, None]:
+        """Write each batch down and yield where it is; blocks. ``batches`` is closed in the end, whatever ends it.
 
         :raises OSError: there is no room.
         """
         at, descriptor = 0, self._file.fileno()
-        for batch in batches:
-            rest = memoryview(batch.data)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-            yield SpooledBatch(batch.meta, len(batch.data), descriptor, at)
-            at += len(batch.data)
+        with contextlib.closing(batches):
+            for batch in batches:
+                rest = memoryview(batch.data)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+                yield SpooledBatch(batch.meta, len(batch.data), descriptor, at)
+                at += len(batch.data)
 
     def close(self) -> None:
         """Give back the room; nothing may be kept or loaded any more. Safe to repeat."""

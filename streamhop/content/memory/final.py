@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ class FinalImage:
         self.stats = RoundStats()
         """Counts along with the batches."""
 
-    def take(self, connection: socket.socket) -> Iterator[PageBatch]:
+    def take(self, connection: socket.socket) -> Generator[PageBatch, None, None]:
         """Yield the pages that differ from what the target holds, as CRIU dumps them; blocks. Once.
 
         Ends when CRIU has no more, or has failed. It is heard out in any case, also if this generator is closed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_support import PAGE, ZERO_PAGE, Pages, PlayedCriu, digest_of, page, read_as_criu, take_dump, write_dump
 
-from streamhop.content.memory import BatchSpool, FinalImage, MemorySource, PageBatch, PageStore
+from streamhop.content.memory import BatchSpool, FinalImage, MemorySource, PageBatch, PageStore, batch_spool
 from streamhop.content.memory.batching import BatchBuilder
 from streamhop.content.memory.encoding import encode, note_sent
 from streamhop.content.memory.sent_pages import SentPages
@@ -218,10 +219,28 @@ def test_an_object_comes_once_and_in_order(tmp_path: Path, first: str, second: s
 def test_a_spool_gives_back_what_it_was_given(tmp_path: Path) -> None:
     spool = BatchSpool(tmp_path)
     batches = [PageBatch({"n": number}, page(number) * number) for number in range(4)]
-    kept = list(spool.keep(batches))
+    kept = list(spool.keep(each for each in batches))
     assert [(each.meta, each.load()) for each in reversed(kept)] == [
         (each.meta, each.data) for each in reversed(batches)
     ]
     assert list(tmp_path.iterdir()) == []
     spool.close()
+    spool.close()
+
+
+def test_criu_is_heard_out_if_its_pages_find_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is held, as it is by whoever waits for the thread: nothing may hang on it being forgotten."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    pages = {index: page(index) for index in range(20 * GRANULE_PAGES)}
+    criu = PlayedCriu(lambda own: own.objects({"pagemap-1": pages, "pagemap-2": pages}))
+    image, spool = final(tmp_path / "dump"), BatchSpool(tmp_path)
+    monkeypatch.setattr(batch_spool.os, "write", full)
+    with pytest.raises(OSError, match="No space left") as held:
+        list(spool.keep(image.take(criu.connection)))
+    criu.join()
+    assert held.value.errno == errno.ENOSPC
+    assert criu.error is None
     spool.close()

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from fuzz.target import Target
 from fuzz.targets.images import CLASSIC, CONTAINERD
-from streamhop.content.container_config import AdmissionPolicy, CreationRequest, admit
+from streamhop.content.container_config import AdmissionPolicy, CreationRequest, admit, mounts_of, network_refusals
 from streamhop.content.container_config.request import NO_RESTART
 from streamhop.engine.capabilities import parse_version
 from streamhop.engine.cpu_features import missing
@@ -21,7 +21,14 @@ from streamhop_protocol.wirepack import pack, unpack
 IMAGE = "sha256:" + "a1" * 32
 POLICIES = (
     AdmissionPolicy(),
-    AdmissionPolicy(privileged=True, priority_limits=True, port_min=1024, annotation_prefixes=("com.example.",)),
+    AdmissionPolicy(
+        privileged=True,
+        priority_limits=True,
+        port_min=1024,
+        annotation_prefixes=("com.example.",),
+        volumes=False,
+        binds=("/srv/data",),
+    ),
 )
 
 
@@ -75,6 +82,12 @@ def run_manifest(data: bytes) -> None:
     parse_version(found.versions.get("criu", ""))
     version_of(found.versions.get("kernel", ""))
     missing(found.cpu, ("fpu",), "x86_64")
+    for network in found.networks:
+        for refusal in network_refusals(network):
+            assert refusal.reason.isprintable(), "a terminal would obey this"
+        json.dumps(network.body({"streamhop.move": "m"})).encode()
+    granted = {mount.destination for mount in mounts_of(found.request.body)} | {"/dev/shm"}
+    assert {tree.removeprefix("mount:") for tree in found.trees} <= granted | {"rootfs"}, "a tree of no mount"
     _judge(found.request)
     assert Manifest.from_wire(unpack(pack(found.to_wire()))) == found
 
@@ -89,6 +102,17 @@ def run_container(data: bytes) -> None:
 def _manifest_seeds() -> Iterator[bytes]:
     yield pack(manifest())
     yield pack(manifest(image=replace(CONTAINERD).to_wire(), trees=[]))
+    mounts = [{"Type": "volume", "Target": "/x", "VolumeOptions": {"NoCopy": True}}]
+    rich = container(Binds=["data:/data:ro", "/srv/data/a:/files"], Mounts=mounts, NetworkMode="shop")
+    pool = {"Subnet": "172.28.0.0/16", "IPRange": "172.28.5.0/24", "Gateway": "172.28.5.254"}
+    yield pack(
+        manifest(
+            request=rich,
+            trees=["rootfs", "mount:/data", "mount:/files", "mount:/x"],
+            volumes={"data": {"com.docker.compose.project": "shop"}},
+            networks=[{"Name": "shop", "Driver": "bridge", "Internal": True, "Config": [pool], "Options": {"a": "b"}}],
+        )
+    )
 
 
 def _container_seeds() -> Iterator[bytes]:

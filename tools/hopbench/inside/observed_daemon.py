@@ -8,9 +8,10 @@ is.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import msgpack
@@ -21,6 +22,8 @@ from streamhop.content.memory import FinalImage
 from streamhop.content.memory.batching import PageBatch
 from streamhop.content.memory.source import MemorySource, ProcessLike
 from streamhop_protocol.page_batches import LIKE, XOR, ZERO, PageRun, decode_meta
+
+from .loop_lag import sample_daemon
 
 SHADOW = Path("/run/hopbench/shadow")
 FINAL = Path("/run/hopbench/final")
@@ -90,12 +93,13 @@ class ObservedFinal(FinalImage):
 
     kept: Sequence[PageBatch] = ()
 
-    def take(self, connection: socket.socket) -> Iterator[PageBatch]:
+    def take(self, connection: socket.socket) -> Generator[PageBatch, None, None]:
         """As the image's own."""
         self.kept = kept = list[PageBatch]()
-        for batch in super().take(connection):
-            kept.append(batch)
-            yield batch
+        with contextlib.closing(super().take(connection)) as batches:
+            for batch in batches:
+                kept.append(batch)
+                yield batch
 
     def write(self, path: Path) -> None:
         """Write down what was kept.
@@ -141,6 +145,7 @@ def main() -> None:
     if sending.MemorySource is not MemorySource:  # type: ignore[attr-defined]
         raise AssertionError("the rounds are made elsewhere by now: this program must follow")
     sending.MemorySource = ObservedSource  # type: ignore[attr-defined]
+    sample_daemon()
     streamhop()
 
 

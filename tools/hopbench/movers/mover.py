@@ -36,6 +36,8 @@ class Moved:
     staged: bool = False
     source_peak_bytes: int | None = None
     target_peak_bytes: int | None = None
+    source_lag_ms: float | None = None
+    target_lag_ms: float | None = None
 
 
 class Mover(Protocol):

@@ -7,8 +7,10 @@ import subprocess
 import time
 from contextlib import ExitStack
 
-from hopbench.deployed import ENVIRONMENT, OBSERVED, program
+from hopbench.deployed import ENVIRONMENT, OBSERVED, SAMPLED, program
 from hopbench.figures import Floor
+from hopbench.inside.loop_lag import LAG_FILE
+from hopbench.lags import lag_ms
 from hopbench.usage import cpu_s, reset_peak
 from hopbench.workloads import Workload
 from hoplab import Host, LabError
@@ -30,9 +32,9 @@ class StreamhopMover:
         self._observed = observed
         self._staged = False
         with ExitStack() as stack:
-            program_name = OBSERVED if observed else "streamhop"
+            program_name = OBSERVED if observed else SAMPLED
             self._at_source = stack.enter_context(EdgeDaemon(source, [target.name], program=program_name))
-            self._at_target = stack.enter_context(EdgeDaemon(target, [source.name]))
+            self._at_target = stack.enter_context(EdgeDaemon(target, [source.name], program=SAMPLED))
             pair(self._at_source, self._at_target)
             self._daemons_end = stack.pop_all()
         self._can_stage = source.exec(["streamhop", "stage", "--help"], check=False).returncode == 0
@@ -40,6 +42,10 @@ class StreamhopMover:
     def close(self) -> None:
         """End the daemons."""
         self._daemons_end.close()
+
+    @property
+    def _hosts(self) -> tuple[Host, Host]:
+        return self._source, self._target
 
     @property
     def _daemons(self) -> tuple[EdgeDaemon, EdgeDaemon]:
@@ -65,6 +71,7 @@ class StreamhopMover:
             if daemon.process is None:
                 raise LabError(f"the daemon of {daemon.host.name} has ended: {daemon.log()[-1000:]}")
             reset_peak(daemon.process.pid)
+        counts = [_lag_counts(host) for host in self._hosts]
         began = time.monotonic()
         process = self._at_source.begin_migrate(NAME, self._target.name, stderr=subprocess.PIPE)
         outcome: Outcome = finish_migrate(process, TRANSFER_S_MAX)
@@ -73,7 +80,8 @@ class StreamhopMover:
             log = self._at_source.log()[-1500:]
             raise LabError(f"the move ended with {outcome.exit_code}: {outcome.remarks.strip()[-500:]} | {log}")
         peaks = [daemon.peak_rss_bytes() for daemon in self._daemons]
-        return Moved(ended - began, ended, outcome.report, self._staged, *peaks)
+        lags = [lag_ms(before, _lag_counts(host)) for before, host in zip(counts, self._hosts, strict=True)]
+        return Moved(ended - began, ended, outcome.report, self._staged, *peaks, *lags)
 
     def cpu_s(self) -> float:
         """Of both daemons and what they started."""
@@ -92,8 +100,13 @@ class StreamhopMover:
     def clean(self) -> None:
         """See :class:`.mover.Mover`."""
         self._source.exec(["rm", "-rf", "/run/hopbench"])
-        for host in (self._source, self._target):
+        for host in self._hosts:
             host.docker("rm", "--force", NAME, check=False)
         if self._staged:
             self._source.exec(["streamhop", "unstage", NAME, self._target.name], check=False)
             self._staged = False
+
+
+def _lag_counts(host: Host) -> list[int]:
+    """How late the loop of the daemon of a host has been so far, see :mod:`hopbench.inside.loop_lag`."""
+    return [int(word) for word in host.exec(["od", "-An", "-v", "-tu8", str(LAG_FILE)]).stdout.split()]

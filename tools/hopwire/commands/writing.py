@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,21 +25,62 @@ def remark(text: str) -> None:
 def flow_file(path: Path | None, about: About, bytes_max: int = FILE_BYTES_MAX) -> Iterator[FlowWriter | None]:
     """A new flow file, closed at the end; None if none is asked for.
 
-    :raises WireError: it is there already, or cannot be made.
+    :raises WireError: it is there already, or cannot be made, or could not be written to its end.
     """
     if path is None:
         yield None
         return
-    with _new_file(path) as file:
-        writer = FlowWriter(file, about, bytes_max)
-        if about.payload:
-            remark(f"{printable(path)} will hold memory and files of containers: keep it to yourself")
-        try:
-            yield writer
-        finally:
-            writer.close()
+    file = _Noting(_new_file(path))
+    try:
+        with closing(file):
+            writer = FlowWriter(file, about, bytes_max)
+            if about.payload:
+                remark(f"{printable(path)} will hold memory and files of containers: keep it to yourself")
+            try:
+                yield writer
+            finally:
+                if file.error is None:
+                    writer.close()
+    except OSError:
+        if file.error is None:
+            raise  # of something else that was done meanwhile
+    if file.error is not None:
+        # The tap has gone on without a recording; that is no success of the command.
+        why = file.error.strerror or file.error
+        raise WireError(f"{printable(path)} is not complete: {why}") from file.error
     if writer.left_out_frames:
         remark(f"{printable(path)} has reached its bound; {writer.left_out_frames} frames are not in it")
+
+
+class _Noting:
+    """A file that remembers the first error of writing it: what has a gap must not say at its end that it is whole.
+
+    :raises OSError: of each method: the file cannot be written.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes | memoryview, /) -> object:
+        with self._noted():
+            return self._file.write(data)
+
+    def flush(self) -> None:
+        with self._noted():
+            self._file.flush()
+
+    def close(self) -> None:
+        with self._noted():
+            self._file.close()
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error = self.error or error
+            raise
 
 
 def _new_file(path: Path) -> BinaryIO:

@@ -78,18 +78,23 @@ def _summary(seen: FrameSeen, roster: Roster, paint: Painter) -> str:
 def _chunk(seen: FrameSeen, roster: Roster) -> str:
     part = roster.stream(seen)
     kind = part.kind if part is not None else "?"
-    codec = seen.field("codec")
+    # A trace has the fields as the peer sent them, of whatever type: nobody has decoded the chunk.
+    seq, codec = shown_value(seen.field("seq"), _NUMBER_CHARACTERS), seen.field("codec")
     if codec is None:
-        return f"{kind} {seen.field('seq')} fragment"
-    return f"{kind} {seen.field('seq')} {codec_name(codec)} of {seen.field('raw_bytes')}"
+        return f"{kind} {seq} fragment"
+    return f"{kind} {seq} {codec_name(codec)} of {shown_value(seen.field('raw_bytes'), _NUMBER_CHARACTERS)}"
 
 
-def codec_name(number: int) -> str:
-    """What the specification calls a codec; its number if it is none of this version."""
+_NUMBER_CHARACTERS = 20
+"""The largest of 64 bits has as many digits."""
+
+
+def codec_name(number: Any) -> str:
+    """What the specification calls a codec; its number, or what is in its place, if it is none of this version."""
     try:
         return Codec(number).name.lower()
     except ValueError:
-        return str(number)
+        return shown_value(number, _NUMBER_CHARACTERS)
 
 
 _TOLD = frozenset(

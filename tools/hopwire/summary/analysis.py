@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hopwire.dumping.lines import codec_name
-from hopwire.events import BrokenSeen, ConnectionSeen, FrameSeen, NoteSeen, Seen
+from hopwire.events import BrokenSeen, ConnectionSeen, FrameSeen, NoteSeen, Seen, blank
 from hopwire.roster import Recent, Roster
 from streamhop_protocol.connection import Received
 from streamhop_protocol.errors import ProtocolError
-from streamhop_protocol.messages import MoveMessage
+from streamhop_protocol.messages import MOVE_ID_BYTES, MoveMessage
 from streamhop_protocol.observing import SessionObserver
 from streamhop_protocol.signals import Data, Done, End, Hello, Open, Ping, Pong, Reset, Welcome
 
@@ -42,8 +42,8 @@ class Analysis:
     notes_left_out: int = 0
     tls: bool = False
     last_ns: int = 0
-    frozen_ns: int | None = None
-    """What a daemon's trace says."""
+    frozen: dict[str, int] = field(default_factory=dict)
+    """When each move froze its container, as a daemon's trace says."""
     codecs: CodecChoices = field(default_factory=CodecChoices)
     """The same, of every chunk."""
     _streams: int = 0
@@ -139,8 +139,10 @@ class Analysis:
         observer = self._observers.get(session.number) if session.number is not None else None
         if observer is None:
             return
+        # What waits for its turn must not keep the reader's buffers alive.
+        sized = replace(received, payload=blank(seen.prefix.payload_bytes))
         try:
-            observer.receive(received, from_dialer=seen.from_dialer)
+            observer.receive(sized, from_dialer=seen.from_dialer)
         except ProtocolError as error:
             session.fault(Fault(seen.at_ns, seen.connection, seen.from_dialer, error.code, str(error)[:500]))
 
@@ -203,8 +205,10 @@ class Analysis:
         if seen.name in CODEC_NOTES:
             self.codecs.take(seen)
             return
-        if seen.name == "move:phase" and seen.data.get("phase") == _FREEZE:
-            self.frozen_ns = seen.at_ns
+        move = seen.data.get("move")
+        froze = seen.name == "move:phase" and seen.data.get("phase") == _FREEZE
+        if froze and isinstance(move, bytes) and len(self.frozen) < NOTES_MAX:
+            self.frozen[move[:MOVE_ID_BYTES].hex()] = seen.at_ns
         self._notes_characters += len(str(seen.data))
         if len(self.notes) < NOTES_MAX and self._notes_characters <= NOTES_CHARACTERS_MAX:
             self.notes.append(seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +18,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
     return {
         "tls": analysis.tls,
         "last_ns": analysis.last_ns,
-        "sessions": [_session(session, analysis.frozen_ns) for session in analysis.sessions.values()],
+        "sessions": [_session(session, analysis.frozen) for session in analysis.sessions.values()],
         "sessions_left_out": analysis.sessions_left_out,
         "codecs": [asdict(row) for row in analysis.codecs.rows()],
         "notes": [{"at_ns": note.at_ns, "name": note.name, "data": jsonable(note.data)} for note in analysis.notes],
@@ -25,11 +26,11 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _session(session: SessionSummary, frozen_ns: int | None) -> dict[str, Any]:
+def _session(session: SessionSummary, frozen: Mapping[str, int]) -> dict[str, Any]:
     kinds: dict[str, dict[str, int]] = {}
     for (kind, codec), size in by_kind_and_codec(session).items():
         kinds.setdefault(kind, {})[codec] = size
-    moments = moments_of(session, frozen_ns)
+    moments = moments_of(session, frozen)
     return {
         "session": session.number,
         "dialer": session.dialer,

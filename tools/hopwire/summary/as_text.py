@@ -21,7 +21,7 @@ def text_lines(analysis: Analysis, paint: Painter = plain) -> Iterator[str]:
     if not analysis.sessions:
         yield "no frames"
     for session in sorted(analysis.sessions.values(), key=lambda each: (each.number is None, each.number or 0)):
-        yield from _session(session, moments_of(session, analysis.frozen_ns), paint)
+        yield from _session(session, moments_of(session, analysis.frozen), paint)
         yield ""
     if analysis.sessions_left_out:
         yield f"{analysis.sessions_left_out} frames of further sessions are counted without one"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
 
 from hopwire.escaping import printable
@@ -35,7 +35,7 @@ def html_page(analysis: Analysis, name: str) -> str:
     drawn = [session for session in analysis.sessions.values() if session.streams or session.milestones]
     body = [f"<h1>{title}</h1>", _key()]
     for session in drawn[:SESSIONS_DRAWN_MAX]:
-        body += _session(session, analysis.frozen_ns)
+        body += _session(session, analysis.frozen)
     if len(drawn) > SESSIONS_DRAWN_MAX:
         body.append(f"<p>{len(drawn) - SESSIONS_DRAWN_MAX} more sessions are not drawn.</p>")
     body.append("<h2>In figures</h2><pre>" + escape("\n".join(text_lines(analysis))) + "</pre>")
@@ -47,14 +47,14 @@ def _key() -> str:
     return f'<p class="key">Streams:{kinds}<span style="background:#bae6fd"></span>frozen</p>'
 
 
-def _session(session: SessionSummary, frozen_ns: int | None) -> Iterator[str]:
-    moments = moments_of(session, frozen_ns)
+def _session(session: SessionSummary, frozen: Mapping[str, int]) -> Iterator[str]:
+    moments = moments_of(session, frozen)
     number = "Without a session" if session.number is None else f"Session {session.number}"
     peers = f": {printable(session.dialer)} to {printable(session.acceptor)}" if session.dialer else ""
     yield f"<h2>{escape(number + peers)}</h2>"
     yield _figure(timeline(session, moments), "The whole session, from its first frame.")
-    if frozen := while_frozen(session, moments):
-        yield _figure(frozen, "From the freeze to STARTED.")
+    if part := while_frozen(session, moments):
+        yield _figure(part, "From the freeze to STARTED.")
 
 
 def _figure(picture: str, caption: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -217,11 +218,12 @@ class Moments:
         return (self.started_ns - self.frozen_ns) / 1e9
 
 
-def moments_of(session: SessionSummary, frozen_ns: int | None = None) -> Moments:
+def moments_of(session: SessionSummary, frozen: Mapping[str, int] | None = None) -> Moments:
     """The turning points of the (last) move of a session.
 
-    :param frozen_ns: what a trace says about the freeze.
+    :param frozen: when each move froze its container, as a daemon's trace says.
     """
+    frozen_ns = frozen.get(session.milestones[-1].move) if frozen and session.milestones else None
     if frozen_ns is None:
         frozen_ns = min((s.began_ns for s in session.streams.values() if s.kind == "final"), default=None)
     at = {milestone.name: milestone.at_ns for milestone in session.milestones}

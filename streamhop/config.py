@@ -157,6 +157,12 @@ class Config:
     trace: Path | None = None
     """File for a trace, see docs/hopwire.md: every frame and decision, one line each. Slows fast links down."""
 
+    hooks_dir: Path = Path("/etc/streamhop/hooks.d")
+    """Programs that run at points of a move, see :mod:`streamhop.handover.hooks`; there need be none."""
+
+    hook_s_max: float = 10.0
+    """How long each of them may take."""
+
     runtime_name: str = "streamhop"
     """Under which name the OCI runtime is registered in Docker."""
 

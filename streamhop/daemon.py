@@ -108,7 +108,7 @@ async def _run(config: Config) -> None:
             peering = PeeringApi(config.name, peers, pairing)
             listener = await _listen(config, moves, peers, pairing, wire_trace)
             peers.on_unpaired = listener.end_sessions_of
-            expiring = tasks.create_task(moves.expire_kept())
+            upkeep = [tasks.create_task(moves.expire_kept()), tasks.create_task(moves.forward())]
             async with listener, serve_control(moves, access, peering):
                 if identity is not None:
                     log.info("this device is %s", identity.id)
@@ -117,7 +117,8 @@ async def _run(config: Config) -> None:
                 log.info("%s listens on %s, control on %s", config.name, listen, config.control_socket)
                 await stop.wait()
                 log.info("stopping")
-                expiring.cancel()
+                for task in upkeep:
+                    task.cancel()
                 moves.stop()
 
 

@@ -18,6 +18,7 @@ from .asking import ask, format_option, list_rows
 from .checking import check
 from .client import ControlClient, ControlError
 from .durations import Duration
+from .forwarding import forward, forwards
 from .handover import handover
 from .kept import kept
 from .moving import attach, cancel, migrate, moves, wait
@@ -168,7 +169,21 @@ def version(client: ControlClient, form: str) -> None:
         click.echo(f"{name:12} {printable(text)}")
 
 
-for command in (check, migrate, moves, wait, attach, cancel, stage, staged, unstage, handover, kept):
+for command in (
+    check,
+    migrate,
+    moves,
+    wait,
+    attach,
+    cancel,
+    stage,
+    staged,
+    unstage,
+    handover,
+    kept,
+    forwards,
+    forward,
+):
     cli.add_command(command)
 
 

@@ -78,6 +78,11 @@ _WHERE = {
     help="Open TCP connections: keep them or do not move; close them; keep them where the container keeps its "
     "addresses, on a segment that both hosts are on. [default: auto]",
 )
+@click.option(
+    "--forward",
+    type=Duration(),
+    help="Afterwards relay the ports published here to the target for so long; see `streamhop forwards`.",
+)
 @surroundings_options
 @click.option("--detach", is_flag=True, help="Print the move's ID once all is checked, and leave it to the daemon.")
 @format_option
@@ -97,6 +102,7 @@ def migrate(
     bind_map: Sequence[tuple[str, str]],
     publish: Sequence[tuple[str, str]],
     tcp: str | None,
+    forward: float | None,
     *,
     auto_converge: bool,
     detach: bool,
@@ -124,6 +130,7 @@ def migrate(
         "wait_healthy_s": wait_healthy,
         **surroundings_body(volumes, bind, bind_map, publish),
         "tcp": tcp,
+        "forward_s": forward,
     }
     move = ask(lambda: client.start_move(body))
     checked = (lambda event: event.get("phase") == DETACHED_AT) if detach else None

@@ -44,6 +44,7 @@ from streamhop.peering import PairingError
 
 from .access import Access
 from .checks import ChecksApi, new_name_in, required_text
+from .forwarding import ForwardingApi
 from .peering import PeeringApi
 from .staging import StagingApi
 from .surroundings import SURROUNDINGS_FIELDS, surroundings_in
@@ -89,6 +90,7 @@ _MOVE_FIELDS = frozenset(
         "reconnect_s",
         "wait_healthy_s",
         "tcp",
+        "forward_s",
     }
     | SURROUNDINGS_FIELDS
 )
@@ -142,6 +144,7 @@ def move_request_from_json(body: Any) -> MoveRequest:
         healthy_s_max=_seconds(body, "wait_healthy_s"),
         surroundings=surroundings_in(body),
         tcp=TcpChoice(tcp),
+        forward_s=_seconds(body, "forward_s"),
     )
 
 
@@ -189,6 +192,7 @@ class ControlApi:
         )
         app.add_routes(ChecksApi(self._moves).routes())
         app.add_routes(StagingApi(self._moves).routes())
+        app.add_routes(ForwardingApi(self._moves).routes())
         if self._peering is not None:
             app.add_routes(self._peering.routes())
         return app

@@ -9,8 +9,18 @@ The messages are those of ``nft -f`` with::
         chain out { type filter hook output priority -450; policy drop; oif lo accept; icmpv6 type 136 accept; }
     }
 
-Neighbour advertisements may leave, as those of ARP can: Docker sends some as it wires a namespace, and fails the start
-if it cannot. They carry nothing of a connection. The kernel itself sends none, as no solicitation comes in.
+and, where the kernel has it, the same of ARP, without any exception::
+
+    table arp streamhop_gate {
+        chain in  { type filter hook input priority -450; policy drop; }
+        chain out { type filter hook output priority -450; policy drop; }
+    }
+
+A frozen copy that answered ARP would teach bridges that its addresses are still here.
+
+Neighbour advertisements may leave: Docker sends some as it wires a namespace, and fails the start if it cannot. They
+carry nothing of a connection. The kernel itself sends none, as no solicitation comes in. What goes over packet sockets
+passes anyhow.
 
 The messages are sent as one batch, which the kernel applies whole or not at all. Starting ``nsenter`` and ``nft`` for
 this costs ten milliseconds and more, twice inside of a move's downtime; the batch costs a fraction of one.
@@ -41,8 +51,9 @@ _NLM_F_ACK = 0x4
 _NLM_F_CREATE = 0x400
 _NLM_F_APPEND = 0x800
 _NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = 0, 1, 2, 3, 6
-_NFPROTO_INET = 1
+_NFPROTO_INET, _NFPROTO_ARP = 1, 3
 _PRE_ROUTING, _LOCAL_OUT = 0, 3
+_ARP_IN, _ARP_OUT = 0, 1
 _META_IIF, _META_OIF, _META_L4PROTO = 4, 5, 16
 _PAYLOAD_TRANSPORT_HEADER = 2
 _ICMPV6, _ADVERTISEMENT = 58, 136
@@ -57,6 +68,10 @@ _LOOPBACK_IFINDEX = 1
 _CLONE_NEWNET = 0x40000000
 _REPLY_BYTES_MAX = 64 * 1024
 _REPLY_TIMEOUT_S = 10
+
+
+_NO_FAMILY = (errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT)
+"""What a kernel says that has no such tables."""
 
 
 class GateError(Exception):
@@ -127,7 +142,7 @@ def _equals(value: bytes) -> bytes:
     return _expression("cmp", _be32(1, _REG_1), _be32(2, 0), _nest(3, _attr(1, value)))
 
 
-def _batch(*steps: tuple[int, int, bytes]) -> tuple[bytes, int]:
+def _batch(*steps: tuple[int, int, bytes], family: int = _NFPROTO_INET) -> tuple[bytes, int]:
     """One transaction of (message, flags, attributes); the last step asks for an acknowledgement.
 
     :returns: the bytes and the sequence number of the last step.
@@ -138,7 +153,7 @@ def _batch(*steps: tuple[int, int, bytes]) -> tuple[bytes, int]:
         sequence += 1
         if number == len(steps):
             flags |= _NLM_F_ACK
-        out.append(_message(_SUBSYS_NFTABLES << 8 | kind, flags, sequence, _NFPROTO_INET, 0, payload))
+        out.append(_message(_SUBSYS_NFTABLES << 8 | kind, flags, sequence, family, 0, payload))
     out.append(_message(_BATCH_END, 0, sequence + 1, 0, _SUBSYS_NFTABLES))
     return b"".join(out), sequence
 
@@ -167,6 +182,18 @@ def _setns(fd: int) -> None:
     if ctypes.CDLL(None, use_errno=True).setns(fd, _CLONE_NEWNET):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def _close_arp_batch() -> tuple[bytes, int]:
+    table = _text(1, TABLE)
+    return _batch(
+        (_NEWTABLE, _NLM_F_CREATE, table),
+        (_DELTABLE, 0, table),
+        (_NEWTABLE, _NLM_F_CREATE, table),
+        (_NEWCHAIN, _NLM_F_CREATE, _chain("in", _ARP_IN)),
+        (_NEWCHAIN, _NLM_F_CREATE, _chain("out", _ARP_OUT)),
+        family=_NFPROTO_ARP,
+    )
 
 
 def socket_in_namespace(path: str, family: int, kind: int, protocol: int) -> socket.socket:
@@ -287,12 +314,17 @@ class Gate:
         code = _ask(self._socket, *_close_batch())
         if code:
             raise GateError(f"cannot close the network gate: {_reason(code)}")
+        # Best effort: without it a frozen copy answers ARP, and what is announced later puts that right.
+        _ask(self._socket, *_close_arp_batch())
 
     def open_gate(self) -> None:
         """Let packets pass again. Safe to repeat."""
         code = _ask(self._socket, *_batch((_DELTABLE, 0, _text(1, TABLE))))
         if code not in (0, errno.ENOENT):
             raise GateError(f"cannot open the network gate: {_reason(code)}")
+        code = _ask(self._socket, *_batch((_DELTABLE, 0, _text(1, TABLE)), family=_NFPROTO_ARP))
+        if code not in (0, errno.ENOENT, *_NO_FAMILY):
+            raise GateError(f"cannot open the network gate for ARP: {_reason(code)}")
 
     def is_closed(self) -> bool:
         """Whether the gate's table is there."""

@@ -85,6 +85,7 @@ CONTAINER_KINDS: Final[Mapping[str, Kind]] = {
         "a connection lives on only where the container has the same addresses on one segment with its neighbours",
         _KEPT_CONNECTIONS,
     ),
+    "container.forward": Kind("only published ports can be relayed, each to the port of the same number at the target"),
     "container.no-upperdir": Kind("what the container has written could not be sent"),
 }
 

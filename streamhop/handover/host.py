@@ -16,6 +16,7 @@ from streamhop.peering import PeerDirectory
 from streamhop.telemetry.trace import Trace
 
 from .concurrency import in_worker, uninterrupted
+from .forwards import Forwards
 from .journal import Journal, Record
 from .kept import KeptContent
 from .states import Role, State, StateMachine
@@ -57,8 +58,14 @@ class Host:
     cpu: CpuQuotas = field(default_factory=CpuQuotas)
     trace: Trace | None = None
     """Is told of phases and decisions, if the daemon is traced."""
+    forwards: Forwards = field(init=False)
+    """Ports of moved containers that are relayed from here."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the daemon ends: nothing new begins, and a cancel is nobody's wish."""
+
+    def __post_init__(self) -> None:
+        """A part that is made of others."""
+        object.__setattr__(self, "forwards", Forwards(self.journal, self.boot))
 
     def spool(self, move: bytes) -> Path:
         """Where what arrives for ``move`` is kept until it is used; on disk."""

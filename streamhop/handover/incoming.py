@@ -41,6 +41,7 @@ from streamhop_protocol.messages import (
 )
 from streamhop_protocol.messages import State as StateMessage
 
+from . import hooks
 from .admitting import admit_offer
 from .brought_images import layers_noted
 from .concurrency import in_worker, uninterrupted
@@ -58,6 +59,7 @@ from .refusing import prose, refuse
 from .settling_here import settle_here
 from .states import STAGED, SYNCED, Role, State
 from .target_actions import provisional_name
+from .target_checks import published_ports
 from .target_mounts import make_mounts, places_of
 from .target_networks import make_networks
 from .target_policy import policy_of
@@ -352,6 +354,8 @@ class IncomingMove:
         await self._receiver.layers_complete()
         # What an end of the move meanwhile would lose sight of could not be removed.
         container = await uninterrupted(self._create(manifest))
+        # Docker takes the ports as it starts it; if it is not to be, they are relayed again.
+        await self._host.forwards.yield_ports(published_ports(manifest.request.body), self.id)
         self._pending = self._host.restores.expect(container)
         self._starting = asyncio.create_task(self._host.engine.start(container))
         # How it failed is asked for only by those who still wait for it.
@@ -448,7 +452,7 @@ class IncomingMove:
             await self._check_docker_answers()
         self._went = True
         await pending.go()
-        await self._journal.enter(State.OPEN, owes_settling_in=True)
+        await self._journal.enter(State.OPEN, owes_settling_in=True, **hooks.owed(self._host))
         await self._say_started()
 
     async def _check_docker_answers(self) -> None:
@@ -473,6 +477,7 @@ class IncomingMove:
             self._starting.result()
             self._pending.discard()
             await self._settle()
+            await hooks.pay_hooks(self._host, self.id, Role.TARGET, lambda _: None)
             # What the container had synced at the source is not yet on this host's disk.
             await self._means.sync()
             await self._journal.note(**{SYNCED: True})

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import operation_log
+from . import forward_log, operation_log
+from .forward_log import ForwardLog
 from .operation_log import OperationLog
 from .states import DEBTS, ENDED, FIRST, LOST, RESTING, STAGED, Role, State
 
@@ -98,12 +99,13 @@ class Journal:
         self._database = database or sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = TRUNCATE")
         self._database.execute("PRAGMA synchronous = FULL")
-        self._database.executescript(_SCHEMA + operation_log.SCHEMA)
+        self._database.executescript(_SCHEMA + operation_log.SCHEMA + forward_log.SCHEMA)
         for table, column in (("record", "at"), ("operation", "began_at"), ("operation", "ended_at")):
             self._add_column(table, column)
         self._clock = clock or time.time
         self.operations = OperationLog(self._database, self._lock, self._clock)
         """What users asked for and were told; no promise is kept there."""
+        self.forwards = ForwardLog(self._database, self._lock)
         self._doubtful = False
         if database is None:
             path.chmod(0o600)

@@ -18,6 +18,7 @@ from .background import Background
 from .checking import CheckRequest, CheckResult, check
 from .concurrency import in_worker
 from .errors import MoveError
+from .forwards import Forwards
 from .host import Host
 from .journal import Record
 from .kept import Kept
@@ -136,6 +137,15 @@ class Moves:
             with contextlib.suppress(OSError):
                 await self.kept()
             await asyncio.sleep(EXPIRY_INTERVAL_S)
+
+    async def forward(self) -> None:
+        """See :meth:`.Forwards.run`."""
+        await self._host.forwards.run()
+
+    @property
+    def forwards(self) -> Forwards:
+        """What is relayed from here after a move."""
+        return self._host.forwards
 
     def stop(self) -> None:
         """End everything that may be ended: moves not committed are aborted, the others are left to the journal."""

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from streamhop.findings import found
+from streamhop.net.relaying import Port
 from streamhop.peering import NoAddressError, NotPairedError, PeerTarget
 from streamhop.telemetry.events import EventLog
 
@@ -33,6 +35,7 @@ from .settlements import Settlements
 from .staging import Staging
 from .states import Role, State
 from .surroundings import DEFAULT, Surroundings
+from .target_checks import published_ports
 
 log = logging.getLogger("streamhop.handover")
 
@@ -72,6 +75,8 @@ class MoveRequest:
     """How long to wait for the container's health check at the target; None: not at all."""
     tcp: TcpChoice = TcpChoice.AUTO
     """What becomes of the container's open connections."""
+    forward_s: float | None = None
+    """How long the ports published here are relayed to the target afterwards; None: not at all."""
 
     def policy(self, seconds_max: float) -> PolicyOptions:
         """The policy's options: a target the user named is kept or the move ends; the default one is only aimed at."""
@@ -230,22 +235,22 @@ class Operations:
         events.emit("phase", phase="preflight")
         tally = Tally()
         tally.timeline.mark("preflight")
-        found = await find_container(self._host, request.container)
-        if found["Id"] in self._leaving:
+        details = await find_container(self._host, request.container)
+        if details["Id"] in self._leaving:
             raise PreflightError("it is being moved already", "wait for that move, or cancel it")
-        self._leaving.add(found["Id"])
+        self._leaving.add(details["Id"])
         try:
-            container = await self._means.check_as_source(self._host, found, request.new_name, request.surroundings)
+            container = await self._means.check_as_source(self._host, details, request.new_name, request.surroundings)
             tell_warnings(events, "source", container.warnings)
             if request.auto_converge:
                 await check_cpu_quota(self._host, container)
-            connections, why_not = await wish(self._host.engine, found, request.tcp)
+            connections, why_not = await wish(self._host.engine, details, request.tcp)
             if why_not:
                 events.emit("remark", text=f"open connections will be closed at the target: {why_not}")
             async with self._staging.held_back(container.id, peer):
                 return await self._hand_over(operation, container, peer, tally, connections)
         finally:
-            self._leaving.discard(found["Id"])
+            self._leaving.discard(details["Id"])
 
     async def _hand_over(
         self,
@@ -281,6 +286,7 @@ class Operations:
 
         patience_s = request.reconnect_s if request.reconnect_s is not None else self._host.config.reconnect_s_max
         try:
+            await self._promise_forward(operation, container, peer)
             return await move_with_reconnects(begin, patience_s, events, tally, unwanted=lambda: operation.unwanted)
         except InDoubtError as error:
             assert operation.outgoing is not None
@@ -289,6 +295,23 @@ class Operations:
             raise await self._unless_thawed(operation.move, error) from error
         finally:
             self._settlements.settle(operation.move, Role.SOURCE)
+            self._host.forwards.ended(operation.move)
+
+    async def _promise_forward(self, operation: Operation, container: SourceContainer, peer: PeerTarget) -> None:
+        """Before the move: a daemon that ends just after it must know of it."""
+        seconds = operation.request.forward_s
+        if seconds is None:
+            return
+        ports = [Port(*entry) for entry in published_ports(container.manifest.request.body)]
+        if not ports:
+            raise _no_forward("it publishes no port that could be relayed", "move it without --forward")
+        if operation.request.surroundings.publish:
+            # A relay goes on to the port of its own number, and what is published at the target is another.
+            raise _no_forward(
+                "a forward leads to the same ports, and --publish gives it others", "leave out one of them"
+            )
+        hosts = list(dict.fromkeys(address.host for address in peer.addresses))
+        await self._host.forwards.promise(operation.move, container.name, peer.name, hosts, ports, seconds)
 
     async def _unless_thawed(self, move: bytes, error: StillFrozenError) -> MoveError:
         """What to tell: often it is thawed a moment later, when Docker is back."""
@@ -344,6 +367,10 @@ class Operations:
                 )
             raise MoveError("the target could not start it after GO", "look at the target's log; it runs on here")
         raise error
+
+
+def _no_forward(reason: str, fix: str) -> PreflightError:
+    return PreflightError.of_several([found("container.forward", reason, fix)])
 
 
 def _earlier_costs(told: Iterable[KeptOperation], target: str) -> Iterator[tuple[float, float]]:

@@ -32,6 +32,7 @@ from streamhop_protocol.messages import (
 )
 from streamhop_protocol.messages import State as StateMessage
 
+from . import hooks
 from .braking import Brake
 from .concurrency import concluded, uninterrupted
 from .connections import Answer, Wish, told
@@ -57,7 +58,7 @@ from .retreating import Retreat
 from .sending import Sender
 from .settling_here import remove_tree
 from .source_actions import forbid_restart, remove_moved, stays_frozen
-from .states import KEEPS_CONNECTIONS, RUNS_THERE, SYNCED, Role, State
+from .states import KEEPS_CONNECTIONS, OWES_HOOKS, RUNS_THERE, SYNCED, Role, State
 from .traced import Inputs, tell_verdict
 
 log = logging.getLogger("streamhop.handover")
@@ -160,6 +161,7 @@ class OutgoingMove:
             except BaseException as error:
                 # Whatever went wrong, a bug or a cancel too: the container must not stay frozen.
                 ended_with = await concluded(self._retreat.give_up(dialogue, error))
+                await concluded(self._pay_hooks())
                 if ended_with is not None:
                     raise ended_with from error
 
@@ -242,6 +244,7 @@ class OutgoingMove:
         began = time.monotonic()
         rounds: list[RoundResult] = []
         warm = asyncio.ensure_future(dialogue.answer(Ready))
+        hooks_ran = not hooks.wanted(self._host)
         list_processes = functools.partial(self._means.processes, self._container.init_pid)
         try:
             async with PreCopy(sender, list_processes, self._container.manifest.memory_bytes) as precopy:
@@ -253,6 +256,11 @@ class OutgoingMove:
                     if verdict.decision is Decision.GIVE_UP:
                         raise _unmet(verdict, self._options.downtime_s_max)
                     if verdict.decision is Decision.FREEZE:
+                        if layers.done() and warm.done() and not hooks_ran:
+                            # What the container changes meanwhile is for another round.
+                            hooks_ran = True
+                            if await self._run_hooks():
+                                continue
                         if layers.done() and warm.done():
                             precopy.cut()
                             checkpoint = await self._get_ready_to_dump(stack)
@@ -261,6 +269,17 @@ class OutgoingMove:
                         await self._await_target(layers, warm)
         finally:
             warm.cancel()
+
+    async def _run_hooks(self) -> int:
+        """Those before the freeze; from here on the later ones are owed. Returns how many ran."""
+        self._phase("hooks")
+        await self._journal.note(**{OWES_HOOKS: True})
+        record = await self._journal.latest()
+        assert record is not None
+        return await hooks.before_freeze(self._host, record)
+
+    async def _pay_hooks(self) -> None:
+        await hooks.pay_hooks(self._host, self.id, Role.SOURCE, lambda text: self._events.emit("remark", text=text))
 
     async def _await_target(self, layers: asyncio.Future[None], warm: asyncio.Future[Ready]) -> None:
         """Memory is there: wait until the rest of what is needed for a start is."""
@@ -462,6 +481,7 @@ class OutgoingMove:
                 synced = answer.attributes.get(SYNCED) is True
                 await self._journal.note(owes_finish=False, **{SYNCED: synced})
                 await end_volumes(self._host, self._journal, self._container.volumes, synced=synced)
+        await self._pay_hooks()
 
     async def _keeps_connections(self) -> bool:
         record = await self._journal.latest()

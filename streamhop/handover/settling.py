@@ -7,11 +7,12 @@ import logging
 from itertools import chain, repeat
 
 from .failures import EXPECTED, plain
+from .hooks import pay_hooks
 from .host import Host
 from .journal import Record
 from .settling_here import abort, settle_here, went_down_frozen
 from .settling_with_peer import settle_with_peer
-from .states import Role, State
+from .states import OWES_HOOKS, Role, State
 
 log = logging.getLogger("streamhop.handover")
 
@@ -65,6 +66,9 @@ async def settle(host: Host, move: bytes, role: Role) -> State | None:
                 record = await settle_here(host, record)
             if record.unsettled and role is Role.SOURCE:
                 record = await settle_with_peer(host, record)
+            if record.details.get(OWES_HOOKS):
+                await pay_hooks(host, move, role, lambda _: None)
+                record = await asyncio.to_thread(host.journal.latest, move, role) or record
             if not record.unsettled:
                 return record.state
             reason = f"{role.value} is {record.state.value}, and the peer's answer did not change that"

@@ -18,6 +18,7 @@ from streamhop.engine.docker import EngineError, NotFound
 from .brought_images import give_back
 from .concurrency import in_worker
 from .cpu_debts import give_back as give_back_cpu
+from .hooks import owed
 from .host import Host, MoveJournal
 from .journal import Record
 from .moved_volumes import end_volumes
@@ -151,7 +152,7 @@ async def _settle_target(host: Host, record: Record, journal: MoveJournal) -> No
 async def _settle_owned(host: Host, record: Record, journal: MoveJournal) -> None:
     """GO came. What became of it only Docker can say, and only if the host has not gone down since."""
     if await _may_have_run(host, record):
-        await journal.enter(State.OPEN, owes_settling_in=True)
+        await journal.enter(State.OPEN, owes_settling_in=True, **owed(host))
     elif record.details.get("boot", host.boot) != host.boot and not record.details.get("never_started"):
         # It may have run for a moment that is on no disk. What the source holds is older then: not ours to say.
         log.error("move %s: this host went down as the container started, its memory is lost", record.move.hex()[:8])

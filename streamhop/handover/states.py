@@ -57,10 +57,23 @@ OWES_CPU = "owes_cpu"
 OWES_VOLUMES = "owes_volumes"
 """A debt, see :data:`DEBTS`: volumes that the container had, and when each was made, in Docker's words."""
 
-DEBTS = (OWES_CPU, OWES_VOLUMES, "owes_thaw", "owes_abort", "owes_finish", "owes_settling_in", "owes_removal")
+OWES_HOOKS = "owes_hooks"
+"""A debt, see :data:`DEBTS`: hooks that run once the move has ended, see :mod:`.hooks`."""
+
+DEBTS = (
+    OWES_CPU,
+    OWES_VOLUMES,
+    OWES_HOOKS,
+    "owes_thaw",
+    "owes_abort",
+    "owes_finish",
+    "owes_settling_in",
+    "owes_removal",
+)
 """Details of a record that say what is still owed:
 
 * ``owes_cpu`` (source, any state): the container's CPU quota may still be lowered.
+* ``owes_hooks`` (either side): hooks of the operator's are to run when the move is DONE or ABORTED here, or OPEN.
 * ``owes_thaw`` (source, ABORTED): the container may still be frozen, its gate closed, its restart policy ``no``.
 * ``owes_abort`` (source, ABORTED): the target may not know, and may hold a restored image behind its gate.
 * ``owes_volumes`` (source, DONE): the container's volumes are still here. They go once the target has said ``done``:

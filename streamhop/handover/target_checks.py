@@ -74,7 +74,7 @@ async def check_as_target(host: Host, manifest: Manifest, policy: TargetPolicy) 
     objections += await _check_name(host, manifest.request)
     objections += await check_networks(host.engine, manifest, may_make=policy.makes_networks)
     objections += await check_mounts(host.engine, manifest)
-    objections += await asyncio.to_thread(_check_ports, manifest.request)
+    objections += await asyncio.to_thread(_check_ports, host, manifest.request)
     return objections
 
 
@@ -165,7 +165,7 @@ async def _check_name(host: Host, request: CreationRequest) -> list[Finding]:
     ]
 
 
-def _check_ports(request: CreationRequest) -> list[Finding]:
+def _check_ports(host: Host, request: CreationRequest) -> list[Finding]:
     """Try to bind what the container publishes. A port may still be taken later; that ends the move then."""
     return [
         found(
@@ -174,7 +174,7 @@ def _check_ports(request: CreationRequest) -> list[Finding]:
             "free it, or --publish another",
         )
         for address, port, protocol in published_ports(request.body)
-        if (error := _bind_error(address, port, protocol))
+        if not host.forwards.holds(port, protocol) and (error := _bind_error(address, port, protocol))
     ]
 
 

@@ -98,6 +98,19 @@ HANDOVERS = [
 ]
 
 
+FORWARDS = [
+    {
+        "id": MOVE,
+        "container": "web",
+        "peer": "edge-b",
+        "begun": True,
+        "left_s": 41.5,
+        "ports": [
+            {"port": "*:80/tcp", "open": True, "active": 2},
+            {"port": "10.0.0.1:53/udp", "open": False, "active": 0},
+        ],
+    }
+]
 KEPT = [
     {
         "key": "feed" * 16,
@@ -240,6 +253,8 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(json.dumps(HANDOVERS).encode())
         elif self.path == "/v1/kept":
             self._answer(json.dumps(KEPT).encode())
+        elif self.path == "/v1/forwards":
+            self._answer(json.dumps(FORWARDS).encode())
         elif self.path == "/v1/staged":
             self._answer(json.dumps(self.server.staged).encode())
         elif self.path == "/v1/moves":
@@ -283,7 +298,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/v1/staged/"):
             self._answer(json.dumps(self.server.staged).encode())
             return
-        self._answer(json.dumps({"cancelling": not self.server.too_late}).encode(), 202)
+        self._answer(json.dumps({"id": MOVE, "cancelling": not self.server.too_late}).encode(), 202)
         self.server.cancelled.set()
 
 

@@ -56,6 +56,7 @@ def test_a_move_prints_its_table_on_stdout_and_its_progress_on_stderr(daemon: Fa
             "wait_healthy_s": None,
             "limit_bytes_per_s": None,
             "tcp": None,
+            "forward_s": None,
         }
     ]
     assert "0.610 s" in result.stdout
@@ -255,6 +256,19 @@ def test_what_is_kept_is_dropped_by_four_digits_or_more(daemon: FakeDaemon, tmp_
     dropped = run(tmp_path, "kept", "drop", "feed")
     assert (dropped.exit_code, dropped.stderr) == (0, "feedfeedfeed is dropped\n")
     assert daemon.paths[-1] == "/v1/kept/" + "feed" * 16
+
+
+# -- ports that are relayed --------------------------------------------------------------------------------------------
+
+
+def test_what_is_relayed_is_listed_and_ended(daemon: FakeDaemon, tmp_path: Path) -> None:
+    listed = run(tmp_path, "forwards").stdout
+    for text in ("*:80/tcp", "open", "10.0.0.1:53/udp", "waiting for the port", "in 42 s"):
+        assert text in listed
+    assert json.loads(run(tmp_path, "forwards", "--format", "json").stdout)[0]["left_s"] == 41.5
+    ended = run(tmp_path, "forward", "stop", MOVE[:6])
+    assert (ended.exit_code, ended.stderr) == (0, f"{MOVE[:8]} is relayed no more\n")
+    assert daemon.paths[-1] == f"/v1/forwards/{MOVE[:6]}"
 
 
 # -- copies ahead of a move --------------------------------------------------------------------------------------------

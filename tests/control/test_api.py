@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,7 @@ from streamhop.control.checks import check_request_from_json
 from streamhop.control.staging import stage_request_from_json
 from streamhop.findings import Finding
 from streamhop.handover.checking import CheckRequest, CheckResult
+from streamhop.handover.connections import TcpChoice
 from streamhop.handover.journal import Record
 from streamhop.handover.move_ids import find_move
 from streamhop.handover.operations import MoveRequest, Operation
@@ -77,6 +79,18 @@ class FakeMoves:
     def staged(self) -> list[StagedCopy]:
         peer = PeerTarget("edge-b", (Address("10.0.0.2", 4711),))
         return [StagedCopy("c1", "web", peer, 30.0, None, None, 2, 5_000_000, 2.5, 0.0, 60.0)]  # type: ignore[arg-type]
+
+    @property
+    def forwards(self) -> Any:
+        """What is relayed: the ports of one move."""
+
+        async def stop(move: bytes) -> None:
+            self.decided.append(("stop", move))
+
+        one = bytes.fromhex("ab" * 16)
+        return SimpleNamespace(
+            rows=lambda: [{"id": one.hex()}], find=lambda text: [one] if one.hex().startswith(text) else [], stop=stop
+        )
 
     async def unstage(self, container: str, peers: list[str]) -> list[StagedCopy]:
         self.unstaged = container, peers
@@ -161,6 +175,31 @@ async def test_a_check_answers_with_all_findings(served: tuple[FakeMoves, aiohtt
 def test_what_a_check_may_not_ask(body: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         check_request_from_json(body)
+
+
+async def test_what_is_relayed_is_listed_and_ended(served: tuple[FakeMoves, aiohttp.ClientSession]) -> None:
+    moves, client = served
+    async with client.get("/v1/forwards") as answer:
+        assert await answer.json() == [{"id": "ab" * 16}]
+    for text, status in (("abab", 200), ("aba", 404), ("cdcd", 404), ("..", 404), ("ABAB", 200)):
+        async with client.delete(f"/v1/forwards/{text}") as answer:
+            assert answer.status == status, text
+    assert moves.decided == [("stop", bytes.fromhex("ab" * 16))] * 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("tcp", "maybe"), ("tcp", 1), ("forward_s", 0), ("forward_s", -1), ("forward_s", "60s")]
+)
+def test_what_becomes_of_connections_and_ports_is_checked(field: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=field):
+        move_request_from_json({"container": "web", "peer": "edge-b", field: value})
+
+
+def test_connections_are_kept_where_they_can_be_unless_the_user_says_otherwise() -> None:
+    body = {"container": "web", "peer": "edge-b"}
+    assert move_request_from_json(body).tcp is TcpChoice.AUTO
+    asked = move_request_from_json(body | {"tcp": "keep", "forward_s": 60})
+    assert (asked.tcp, asked.forward_s) == (TcpChoice.KEEP, 60.0)
 
 
 async def test_copies_are_asked_for_listed_and_ended(served: tuple[FakeMoves, aiohttp.ClientSession]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from streamhop.engine.netgate import GateError, close_gate, gate_is_closed, open_gate
-from streamhop.engine.nftgate import Gate
+from streamhop.engine.nftgate import Gate, socket_in_namespace
 
 pytestmark = pytest.mark.root
 
@@ -50,6 +52,33 @@ async def test_closed_it_lets_loopback_pass_and_nothing_else(process: int) -> No
     await open_gate(process)
     assert not await gate_is_closed(process)
     assert _sends(process, "10.9.0.2")
+
+
+async def test_a_closed_gate_answers_no_arp(process: int) -> None:
+    """A frozen copy would teach bridges that its addresses are still here."""
+    with socket_in_namespace(f"/proc/{process}/ns/net", socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as other:
+        other.bind(("d1", 3))
+        other.settimeout(0.5)
+        assert _answers_arp(other)
+        await close_gate(process)
+        assert not _answers_arp(other)
+        await open_gate(process)
+        assert _answers_arp(other)
+
+
+def _answers_arp(neighbour: socket.socket) -> bool:
+    """Whether 10.9.0.1 tells 10.9.0.2 its MAC address."""
+    mac = bytes.fromhex("020000000002")
+    asking, asked = bytes([10, 9, 0, 2]), bytes([10, 9, 0, 1])
+    question = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, mac, asking, bytes(6), asked)
+    neighbour.send(b"\xff" * 6 + mac + b"\x08\x06" + question)
+    try:
+        while True:
+            frame = neighbour.recv(2048)
+            if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\x00\x02" and frame[28:32] == asked:
+                return True
+    except TimeoutError:
+        return False
 
 
 async def test_advertisements_leave_a_closed_gate_and_solicitations_do_not(process: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.root]
 CLIENT = "/usr/local/lib/one-connection.py"
 THERE_AND_BACK = 6
 
-DOWNTIMES_MAX = 2.0
+DOWNTIMES_MAX = 2.5
 GAP_GRACE_S = 1.0
 """A client's kernel doubles the time between its attempts while nobody answers: it may notice that late."""
 
@@ -136,3 +137,70 @@ def test_keep_is_refused_where_it_cannot_be_and_auto_closes(joined: Edges) -> No
     moved = joined.a.migrate("redis", "edge-b")
     assert moved.exit_code == 0, moved.remarks
     assert "open connections will be closed" in moved.remarks
+
+
+def fetched(edges: Edges, host: str) -> bool:
+    """Whether a client gets an answer of nginx's from that host's port."""
+    program = f"import urllib.request as r; print(r.urlopen('http://{host}:80/worker', timeout=5).status)"
+    done = edges.client.exec(["python3", "-c", program], check=False)
+    return bool(done.stdout.strip() == "200")
+
+
+def forwards(edges: Edges) -> list[dict[str, Any]]:
+    """What edge-a relays."""
+    rows: list[dict[str, Any]] = json.loads(edges.a.host.exec(["streamhop", "forwards", "--format", "json"]).stdout)
+    return rows
+
+
+def test_the_old_address_of_nginx_answers_after_the_move_and_yields_when_it_comes_back(joined: Edges) -> None:
+    edges = joined
+    edges.a.host.service("nginx")
+    assert fetched(edges, "edge-a")
+    moved = edges.a.migrate("nginx", "edge-b", "--forward", "10m")
+    assert moved.exit_code == 0, moved.remarks
+    wait_for(lambda: fetched(edges, "edge-a"), "the old address answers", 10.0)
+    assert [(row["container"], row["peer"], row["begun"]) for row in forwards(edges)] == [("nginx", "edge-b", True)]
+    edges.a.stop()
+    assert not fetched(edges, "edge-a")
+    edges.a.start()
+    wait_for(lambda: fetched(edges, "edge-a"), "the old address answers after a restart of the daemon", 10.0)
+    back = edges.b.migrate("nginx", "edge-a")
+    assert back.exit_code == 0, back.remarks + edges.a.log()[-2000:]
+    assert fetched(edges, "edge-a")
+    wait_for(lambda: not forwards(edges), "the port is the container's", 10.0)
+    again = edges.a.migrate("nginx", "edge-b", "--forward", "10m")
+    assert again.exit_code == 0, again.remarks
+    wait_for(lambda: fetched(edges, "edge-a"), "the old address answers", 10.0)
+    edges.a.host.exec(["streamhop", "forward", "stop", again.report["id"][:8]])
+    assert not fetched(edges, "edge-a")
+    assert fetched(edges, "edge-b")
+
+
+def test_hooks_of_nginx_run_at_their_points_and_one_that_fails_ends_the_move(joined: Edges) -> None:
+    edges = joined
+    edges.a.host.service("nginx")
+    points = ("before-freeze", "after-go", "after-done", "after-abort")
+    try:
+        for edge in (edges.a, edges.b):
+            for point in points:
+                path = f"/etc/streamhop/hooks.d/{point}/10-note"
+                edge.host.write(path, f"#!/bin/sh\necho {point} >> /run/hooks-ran\n", mode=0o755)
+        moved = edges.a.migrate("nginx", "edge-b")
+        assert moved.exit_code == 0, moved.remarks
+        assert edges.a.host.exec("cat /run/hooks-ran").stdout.split() == ["before-freeze", "after-done"]
+        ran_there = lambda: edges.b.host.exec("cat /run/hooks-ran", check=False).stdout.split()  # noqa: E731 - asked again
+        wait_for(lambda: ran_there() == ["after-go"], "the hook at the target", 10.0)
+        edges.b.host.write(
+            "/etc/streamhop/hooks.d/before-freeze/10-note", "#!/bin/sh\necho not now >&2; exit 1\n", mode=0o755
+        )
+        refused = edges.b.migrate("nginx", "edge-a")
+        there = edges.b.host.exec(
+            "ls -lR /etc/streamhop/hooks.d; cat /etc/streamhop/hooks.d/*/*; cat /run/hooks-ran"
+        ).stdout
+        assert refused.exit_code == 12, refused.remarks + there
+        assert "not now" in refused.remarks
+        assert ran_there() == ["after-go", "after-abort"]
+        assert fetched(edges, "edge-b")
+    finally:
+        for edge in (edges.a, edges.b):
+            edge.host.exec("rm -rf /etc/streamhop/hooks.d /run/hooks-ran")

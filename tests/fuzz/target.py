@@ -41,6 +41,7 @@ MODULES = {
     "trees": ("tree_records", "tree_apply"),
     "images": ("image_description", "image_document", "archive", "layer_blob"),
     "containers": ("manifest", "container", "findings"),
+    "addresses": ("kept_addresses", "kept_answer"),
     "streams": ("receiving",),
     "peers": ("pairing_inviter", "pairing_guest", "token", "certificate", "peer_file"),
     "logs": ("criu_log",),

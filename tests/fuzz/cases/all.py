@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from fuzz.cases import archives, found, pages, session
+from fuzz.cases import addresses, archives, found, pages, session
 
-CASES = [*session.CASES, *pages.CASES, *archives.CASES, *found.CASES]
+CASES = [*session.CASES, *pages.CASES, *archives.CASES, *found.CASES, *addresses.CASES]
 CORPUS = Path(__file__).parents[1] / "corpus"
 
 

@@ -150,7 +150,9 @@ def test_a_move_recorded_three_ways_is_the_same_sequence_of_frames(
     notes = {event.name for event in trace_of(traces[0]) if isinstance(event, NoteSeen)}
     assert notes >= {"codec:chosen", "policy:verdict", "move:phase", "move:state"}
     told = analyse(trace_of(traces[0]))
-    assert moments_of(told.sessions[1], told.frozen).frozen_s == pytest.approx(moved.report["downtime_s"], rel=0.25, abs=0.1)
+    assert moments_of(told.sessions[1], told.frozen).frozen_s == pytest.approx(
+        moved.report["downtime_s"], rel=0.25, abs=0.1
+    )
     page = tmp_path / "move.html"
     page.write_text(html_page(summary, FLOW))
     assert "frozen for" in page.read_text()

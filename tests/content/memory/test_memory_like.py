@@ -91,7 +91,7 @@ def test_the_target_has_what_was_dumped(
                     kinds, encoded = encode(sent, name, number, slots, verdict, data)
                     note_sent(sent, name, number, slots, verdict, data, keep=keep)
                     batches += builder.add(name, slots + 128 * number, kinds, encoded, verdict.like_object)
-        batches += builder.flush()
+            batches += builder.flush()
         (base / "streamed").mkdir()
         batches += take_dump(FinalImage(base / "streamed", table, sent, PAGE), last)
         for batch in batches:

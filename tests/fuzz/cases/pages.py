@@ -43,7 +43,7 @@ def batches() -> Iterator[Case]:
         ("wraps", _runs([(1 << 64) - 1, 1, RAW]), LimitError, "address space"),
         ("beyond-the-address-space", _runs([1 << 45, 1, RAW]), LimitError, "address space"),
         ("too-many-zeros", _runs([0, (1 << 18) + 1, ZERO]), LimitError, "zero pages"),
-        ("kind-unknown", _runs([0, 1, 3]), MalformedError, "kind"),
+        ("kind-unknown", _runs([0, 1, 4]), MalformedError, "kind"),
         ("fewer-pages-than-data", _runs([0, 1, ZERO]), MalformedError, "announces"),
         ("more-pages-than-data", _runs([0, 2, RAW]), MalformedError, "announces"),
         ("object-outside", {"o": "../pagemap-1", "r": [[0, 1, RAW]]}, MalformedError, "memory object"),

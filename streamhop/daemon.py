@@ -35,7 +35,7 @@ from streamhop.handover.target_policy import check_policies, policies_for_nobody
 from streamhop.heap import reuse_memory
 from streamhop.identity import IdentityError, PeerBook, PeerBookError, load_or_create, pinned_peers
 from streamhop.net import Listener, NetConfig, WireTrace, serve
-from streamhop.peering import Pairing, PeerDirectory, reachable_addresses
+from streamhop.peering import Pairing, PeerDirectory, is_loopback, reachable_addresses
 from streamhop.telemetry.logs import log_to
 from streamhop.telemetry.trace import traced_to
 
@@ -43,8 +43,6 @@ log = logging.getLogger("streamhop")
 
 _HOPELESS = (ConfigError, EngineError, IdentityError, PeerBookError, OSError, sqlite3.Error)
 """Without Docker, a port, a socket or a journal there is nothing to serve."""
-
-_LOOPBACK = ("127.", "::1", "localhost")
 
 
 def _fail(reason: str) -> NoReturn:
@@ -112,7 +110,7 @@ async def _run(config: Config) -> None:
             async with listener, serve_control(moves, access, peering):
                 if identity is not None:
                     log.info("this device is %s", identity.id)
-                elif not listen.host.startswith(_LOOPBACK):
+                elif not is_loopback(listen.host):
                     log.warning("%s: peers are neither authenticated nor encrypted; trust the link", listen)
                 log.info("%s listens on %s, control on %s", config.name, listen, config.control_socket)
                 await stop.wait()

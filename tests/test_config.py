@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from streamhop.cli.main import cli
 from streamhop.config import Address, Config, ConfigError, load, parse_address, parse_rate
 
 
@@ -119,3 +122,14 @@ def test_a_trace_is_a_path_from_each_of_the_three(tmp_path: Path) -> None:
     assert load(file, {}, {"trace": "/var/log/c"}).trace == Path("/var/log/c")
     file.write_text("")
     assert load(file, {}, {}).trace is None
+
+
+def test_the_readme_names_every_key_and_those_that_are_flags() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    keys = {field.name for field in fields(Config)} - {"pinned"}
+    assert {key for key in keys if not re.search(rf"(?:`|^\[?){key}\b", text, re.MULTILINE)} == set()
+    told = re.search(r"`name`, `listen`,[^;]*? are flags of `streamhop daemon`", text)
+    assert told is not None
+    told_flags = set(re.findall(r"`(\w+)`", told[0]))
+    flags = {option.name for option in cli.commands["daemon"].params}
+    assert told_flags == flags & keys

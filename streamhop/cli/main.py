@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import click
@@ -44,9 +45,13 @@ def cli(context: click.Context, socket: Path) -> None:
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file. [default: /etc/streamhop/config.toml]")
 @click.option("--name", help="How this daemon calls itself. [default: the host name]")
 @click.option("--listen", metavar="HOST[:PORT]", help="Where peers connect. [default: 127.0.0.1:4711]")
-@click.option("--control-socket", metavar="PATH", help="Unix socket of the control API.")
-@click.option("--state-dir", metavar="PATH", help="Journal and spool.")
-@click.option("--run-dir", metavar="PATH", help="Final dumps and restores under way; a tmpfs.")
+@click.option(
+    "--control-socket", metavar="PATH", help="Unix socket of the control API. [default: /run/streamhop/control.sock]"
+)
+@click.option("--state-dir", metavar="PATH", help="Journal and spool. [default: /var/lib/streamhop]")
+@click.option(
+    "--run-dir", metavar="PATH", help="Final dumps and restores under way; a tmpfs. [default: /run/streamhop]"
+)
 @click.option("--lab-keylog", metavar="FILE", help="Add all sessions' secrets to FILE. Never outside a lab.")
 @click.option("--trace", metavar="PATH", help="Write every frame and decision there; `hopwire` reads it.")
 def daemon(config: Path | None, **flags: str | None) -> None:
@@ -115,6 +120,7 @@ def pair(client: ControlClient, token: str | None, name: str | None, expires: fl
     if token is None:
         body = {} if expires is None else {"seconds": expires}
         made = ask(lambda: client.change("POST", "/v1/invitations", body))
+        _warn(made)
         if form == "json":
             click.echo(json.dumps(made))
             return
@@ -127,7 +133,14 @@ def pair(client: ControlClient, token: str | None, name: str | None, expires: fl
     if expires is not None:
         raise click.UsageError("--expires is for making a token, not for using one")
     peer = ask(lambda: client.change("POST", "/v1/peers", {"token": token, "name": name}))
+    _warn(peer)
     click.echo(json.dumps(peer) if form == "json" else f"paired with {printable(peer['name'])}, {peer['id']}")
+
+
+def _warn(answer: dict[str, Any]) -> None:
+    """Pass on what the daemon warns of, if anything; a daemon of an earlier version warns of nothing."""
+    if warning := answer.get("warning"):
+        click.echo(f"warning: {printable(warning)}", err=True)
 
 
 @cli.command()

@@ -44,14 +44,14 @@ _OPTIONS = (
         type=Pair("FROM", "TO"),
         metavar="FROM:TO",
         multiple=True,
-        help="Where such directories are there.",
+        help="Where such directories are there. May be repeated.",
     ),
     click.option(
         "--publish",
         type=Pair("HOST_PORT", "PORT"),
         metavar="HOST_PORT:PORT",
         multiple=True,
-        help="Publish PORT (80, 53/udp) as HOST_PORT at the target, whatever it is here.",
+        help="Publish PORT (80, 53/udp) as HOST_PORT at the target, whatever it is here. May be repeated.",
     ),
 )
 

@@ -8,7 +8,7 @@ PATCH       /v1/peers/NAME              rename a peer: ``{"name": ...}``
 DELETE      /v1/peers/NAME              unpair
 ==========  ==========================  ==========================================================
 
-``NAME`` may also be an ID or the beginning of one.
+``NAME`` may also be an ID or the beginning of one. What the two POSTs answer has a ``warning``, a text or null.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ class PeeringApi:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= INVITATION_S_MAX:
             raise ConfigError(f"seconds must be a number up to {INVITATION_S_MAX:.0f}")
         token = self._ready.invite(seconds, _name(body))
-        return web.json_response({"token": str(token), "seconds": seconds}, status=201)
+        return web.json_response({"token": str(token), "seconds": seconds, "warning": self._ready.warning}, status=201)
 
     async def _pair(self, request: web.Request) -> web.Response:
         body = await _body(request, {"token", "name"})
         peer = await self._ready.accept(PairingToken.parse(str(body.get("token"))), _name(body))
-        return web.json_response(_shown(peer), status=201)
+        return web.json_response({**_shown(peer), "warning": self._ready.warning}, status=201)
 
     async def _rename(self, request: web.Request) -> web.Response:
         body = await _body(request, {"name"})

@@ -172,8 +172,12 @@ class PeerBook:
             return UnknownPeerError(
                 f"{text!r} is this host itself", "give the name of another one, see `streamhop peers`"
             )
-        known = f"known are {told_names(self._peers)}" if self._peers else "none is known yet"
-        return UnknownPeerError(f"{text!r} is not a peer of this host: {known}", f"give one of them, or {HOW_TO_PAIR}")
+        unknown = f"{text!r} is not a peer of this host"
+        if not self._peers:
+            return UnknownPeerError(f"{unknown}: none is known yet", HOW_TO_PAIR)
+        return UnknownPeerError(
+            f"{unknown}: known are {told_names(self._peers)}", f"give one of them, or {HOW_TO_PAIR}"
+        )
 
     def _beginning(self, text: str) -> list[Peer]:
         """The peers whose IDs begin with ``text``; none if it is too short to tell devices apart."""

@@ -1,6 +1,6 @@
 """The peers of this host: how they are found, dialed, recognised, and how new ones are paired."""
 
-from .addresses import reachable_addresses
+from .addresses import is_loopback, reachable_addresses
 from .directory import NoAddressError, NotPairedError, PeerDirectory, PeerTarget
 from .pairing import Pairing, PairingError
 
@@ -11,5 +11,6 @@ __all__ = [
     "PairingError",
     "PeerDirectory",
     "PeerTarget",
+    "is_loopback",
     "reachable_addresses",
 ]

@@ -7,7 +7,7 @@ import fcntl
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from streamhop.config import Address
@@ -27,6 +27,25 @@ def reachable_addresses(name: str, listen: Address, port: int) -> tuple[Address,
     if listen.host not in _WILDCARDS:
         return (Address(listen.host, port),)
     return (*(Address(address, port) for address in (*_ipv4(), *_ipv6())), Address(name, port))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, an address or a name as in the configuration, is this host to itself and nothing to others."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"
+
+
+def unreachable_warning(addresses: Sequence[Address]) -> str | None:
+    """What to tell people where :func:`reachable_addresses` are none that another host reaches; None if they are.
+
+    :param addresses: one or more. Names are not looked up: what they mean elsewhere is not known here.
+    """
+    if not all(is_loopback(address.host) for address in addresses):
+        return None
+    hosts = ", ".join(dict.fromkeys(address.host for address in addresses))
+    return f"this daemon listens on {hosts} alone: another host cannot reach it; set listen to an address of this host"
 
 
 def _ipv4() -> Iterator[str]:

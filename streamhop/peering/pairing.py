@@ -43,6 +43,7 @@ from streamhop.net.security import ALPN_PAIRING, SERVER_NAME
 from streamhop_protocol.errors import ProtocolError
 from streamhop_protocol.wirepack import pack, unpack
 
+from .addresses import unreachable_warning
 from .directory import PeerDirectory
 
 log = logging.getLogger("streamhop.peering")
@@ -94,6 +95,11 @@ class Pairing:
         self._addresses = addresses[:ADDRESSES_MAX]
         self._clock = clock
         self._invitations: list[_Invitation] = []
+
+    @property
+    def warning(self) -> str | None:
+        """What keeps other hosts from this daemon whoever is paired with it; None if nothing is known to."""
+        return unreachable_warning(self._addresses)
 
     # -- inviter ---------------------------------------------------------------------------------------------------
 

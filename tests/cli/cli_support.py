@@ -199,6 +199,10 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.peers: list[dict[str, Any]] = []
         self.staged: list[dict[str, Any]] = [STAGED]
         self.checked: dict[str, Any] = CHECKED
+        self.paired: dict[str, dict[str, Any]] = {
+            "/v1/invitations": {"token": "streamhop-pair-1:x", "seconds": 600, "warning": None},
+            "/v1/peers": {"name": "edge-b", "id": "MFZWI3D-BONSGYC", "addresses": [], "warning": None},
+        }
         self.events = list(EVENTS)
         self.role = "source"
         self.told = False
@@ -232,6 +236,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.path == "/v1/checks":
             self._answer(json.dumps(self.server.checked).encode())
+            return
+        if self.path in self.server.paired:
+            self._answer(json.dumps(self.server.paired[self.path]).encode(), 201)
             return
         if body["peer"].startswith("nowhere:"):
             refusal = {"code": "usage", "reason": "not an address", "fix": "", "exit_code": 2, "runs_at": "source"}

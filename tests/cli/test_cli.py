@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from streamhop.cli.durations import Duration
 from streamhop.cli.main import cli
 from streamhop.cli.moving import split_new_name
 from streamhop.cli.render import BarProgress, PlainProgress, printable, report_table, size
+from streamhop.config import Config
 from streamhop.handover.errors import InDoubtError
 
 
@@ -387,6 +389,35 @@ def test_leaving_cancels_nothing_and_says_how_to_come_back(
     assert said in result.stderr
     assert not daemon.cancelled.is_set()
     daemon.cancelled.set()
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    ("route", "arguments"), [("/v1/invitations", ["pair"]), ("/v1/peers", ["pair", "streamhop-pair-1:x"])]
+)
+def test_what_the_daemon_warns_of_when_pairing_is_told_beside_the_result(
+    daemon: FakeDaemon, tmp_path: Path, route: str, arguments: list[str], form: str
+) -> None:
+    daemon.paired[route]["warning"] = "nobody\x1b reaches it"
+    told = run(tmp_path, *arguments, "--format", form)
+    assert (told.exit_code, "warning: nobody\ufffd reaches it" in told.stderr) == (0, True)
+    assert "warning: " not in told.stdout
+    del daemon.paired[route]["warning"]
+    assert "warning: " not in run(tmp_path, *arguments, "--format", form).stderr
+
+
+def test_the_daemons_help_has_the_defaults() -> None:
+    config = Config()
+    told = " ".join(CliRunner().invoke(cli, ["daemon", "--help"]).output.split())
+    defaults = re.findall(r"--([a-z-]+) [A-Z]\S+ [^\[]*\[default: ([^\]]+)\]", told)
+    for flag in ("control-socket", "state-dir", "run-dir"):
+        assert (flag, str(getattr(config, flag.replace("-", "_")))) in defaults
+
+
+def test_what_may_be_repeated_says_so() -> None:
+    for command in ("migrate", "check"):
+        told = " ".join(CliRunner().invoke(cli, [command, "--help"]).output.split())
+        assert set(re.findall(r"--([a-z-]+) [A-Z_]+:[A-Z_]+ [^-]*May be repeated\.", told)) == {"bind-map", "publish"}
 
 
 def test_no_peers_is_a_hint_instead_of_an_empty_table(daemon: FakeDaemon, tmp_path: Path) -> None:

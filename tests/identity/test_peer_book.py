@@ -88,8 +88,9 @@ def test_who_is_not_found_is_told_with_those_who_are_known(book: PeerBook, tmp_p
         book.find("edge-x")
     assert "streamhop pair" in failure.value.fix
     alone = PeerBook(tmp_path / "none", own_name="edge-a")
-    with pytest.raises(UnknownPeerError, match="none is known yet"):
+    with pytest.raises(UnknownPeerError, match="none is known yet") as failure:
         alone.find("edge-x")
+    assert failure.value.fix.startswith("pair the two")
     with pytest.raises(UnknownPeerError, match="this host itself"):
         alone.find("edge-a")
     assert told_names(f"{number:03}" for number in range(NAMES_TOLD_MAX + 5)).endswith("019 and 5 more")

@@ -194,7 +194,9 @@ async def test_this_host_and_its_peers(ask: Asked) -> None:
     check_snapshot("peers", await ask("GET", "/v1/peers"))
     check_snapshot("version", await ask("GET", "/v1/version"))
     check_snapshot("identity", await ask("GET", "/v1/identity"))
-    check_snapshot("invitation", await ask("POST", "/v1/invitations", {"seconds": 60}))
+    invitation = await ask("POST", "/v1/invitations", {"seconds": 60})
+    check_snapshot("invitation", invitation)
+    assert "127.0.0.1 alone" in invitation["warning"]
     refused = await ask("PATCH", "/v1/peers/edge-x", {"name": "edge-c"})
     check_snapshot("refusal", refused)
     assert ("edge-b" in refused["reason"], "streamhop pair" in refused["fix"]) == (True, True)

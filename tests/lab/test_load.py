@@ -38,7 +38,7 @@ MOVES = Counter(
 
 SERVICES = {"edge-a": "redis", "edge-b": "python", "edge-c": "redis"}
 SLOW = "80mbit"
-BALLAST_MIB = 100
+BALLAST_MIB = 300
 
 MOVED_MIN = 10
 """On a machine that has time it is 18."""

@@ -93,7 +93,7 @@ CASES = {
     "docker.sock": (
         DOCKER_SOCKET,
         ["--volume", "/var/run/docker.sock:/var/run/docker.sock"],
-        {"container.docker-socket", "workload.unix-peer"},
+        {"container.docker-socket", "container.mount-link", "workload.unix-peer"},
         {"policy.mount"},
     ),
 }

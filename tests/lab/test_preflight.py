@@ -94,7 +94,7 @@ CASES = {
         DOCKER_SOCKET,
         ["--volume", "/var/run/docker.sock:/var/run/docker.sock"],
         {"container.docker-socket", "container.mount-link", "workload.unix-peer"},
-        {"policy.mount"},
+        {"policy.bind", "target.bind"},
     ),
 }
 

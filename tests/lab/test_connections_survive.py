@@ -26,6 +26,10 @@ pytestmark = [pytest.mark.lab, pytest.mark.root]
 CLIENT = "/usr/local/lib/one-connection.py"
 THERE_AND_BACK = 6
 
+DOWNTIMES_MAX = 2.5
+GAP_GRACE_S = 1.0
+"""A client's kernel doubles the time between its attempts while nobody answers: it may notice that late."""
+
 REDIS = ("redis-server", "--save", "", "--protected-mode", "no", "--bind", "0.0.0.0", "::")
 
 
@@ -82,10 +86,12 @@ def move_about(edges: Edges, container: str, *options: str, times: int = THERE_A
 
 
 def judge(what: str, seen: dict[str, Any], downtime_s: float) -> None:
-    """Every request has its answer. When a client notices the end of a pause is up to its kernel: see `status.md`."""
+    """Every request has its answer. A client that notices the end of the pause too late is a defect that is known."""
     assert seen["answers"] == seen["asked"] > 0
     gap_s = seen["longest_gap_s"]
     print(f"{what}: {seen['answers']} answers, gap {gap_s:.2f} s, downtime {downtime_s:.2f} s")  # noqa: T201 - figures
+    if gap_s >= DOWNTIMES_MAX * downtime_s + GAP_GRACE_S:
+        pytest.xfail(f"{what}: gap {gap_s:.2f} s for {downtime_s:.2f} s of downtime, see docs/status.md, known defects")
 
 
 @pytest.mark.parametrize("version", [4, 6])
